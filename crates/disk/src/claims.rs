@@ -1,0 +1,82 @@
+//! Which bytes of a file are already in use, so that none is used for two places of a disk.
+//!
+//! A few kilobytes of tables that all name one cluster would otherwise unfold to terabytes.
+
+/// At most this many bits (8 MiB); a larger file is watched in larger units.
+const MAX_BITS: u64 = 1 << 26;
+
+/// A bitmap over the units of a file.
+pub(crate) struct Claims {
+    unit: u64,
+    bits: Vec<u64>,
+}
+
+impl Claims {
+    /// Watches a file of `len` bytes in units of `unit` bytes (a power of two), or larger ones if the file is large.
+    pub(crate) fn new(len: u64, unit: u64) -> Self {
+        let mut unit = unit.max(1);
+        while len / unit >= MAX_BITS {
+            unit *= 2;
+        }
+        let words = usize::try_from(len / unit / 64 + 1).unwrap_or(0);
+        Self { unit, bits: vec![0; words] }
+    }
+
+    /// Returns the bytes of a unit.
+    pub(crate) fn unit(&self) -> u64 {
+        self.unit
+    }
+
+    /// Takes the units that lie wholly inside the range; returns whether all of them were free.
+    /// Units that the range only touches are left alone, so a sound file is never refused.
+    #[must_use]
+    pub(crate) fn take(&mut self, offset: u64, length: u64) -> bool {
+        let end = offset.saturating_add(length) / self.unit;
+        (offset.div_ceil(self.unit)..end).all(|unit| {
+            let Some(word) = self.bits.get_mut((unit / 64) as usize) else { return true };
+            let bit = 1 << (unit % 64);
+            let free = *word & bit == 0;
+            *word |= bit;
+            free
+        })
+    }
+
+    /// Returns whether the unit that holds `offset` was taken.
+    pub(crate) fn is_taken(&self, offset: u64) -> bool {
+        let unit = offset / self.unit;
+        self.bits.get((unit / 64) as usize).is_some_and(|word| word & (1 << (unit % 64)) != 0)
+    }
+
+    /// Marks the unit that holds `offset`, taken or not.
+    pub(crate) fn mark(&mut self, offset: u64) {
+        let unit = offset / self.unit;
+        if let Some(word) = self.bits.get_mut((unit / 64) as usize) {
+            *word |= 1 << (unit % 64);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_unit_is_taken_once() {
+        let mut claims = Claims::new(1 << 20, 512);
+        assert!(claims.take(512, 1024));
+        assert!(claims.take(1536, 512));
+        assert!(!claims.take(1024, 512));
+        assert!(claims.is_taken(1100));
+        assert!(!claims.is_taken(100));
+    }
+
+    #[test]
+    fn a_large_file_is_watched_in_large_units_without_false_alarm() {
+        let mut claims = Claims::new(1 << 46, 512);
+        assert_eq!(claims.unit(), 1 << 21);
+        assert!(claims.take(512, 512));
+        assert!(claims.take(512, 512), "less than a unit is not watched");
+        assert!(claims.take(0, 1 << 23));
+        assert!(!claims.take(1 << 22, 1 << 21));
+    }
+}

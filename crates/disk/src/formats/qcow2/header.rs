@@ -1,0 +1,247 @@
+//! The header of a qcow2 file: 72 bytes in version 2, at least 104 in version 3, big-endian.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fields::{be32, be64, check_inside, past_end, read_bytes};
+use crate::gate::{Gate, ask};
+use crate::source::Source;
+
+pub(super) const MAGIC: u32 = 0x5146_49fb;
+const V2_LENGTH: u64 = 72;
+const V3_LENGTH: u32 = 104;
+/// The L1 table is at most 32 MiB, as in QEMU: 2 PiB of disk with 64 KiB clusters.
+pub(super) const MAX_L1_ENTRIES: u64 = (32 << 20) / 8;
+/// The refcount table is at most 8 MiB, as in QEMU.
+const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
+const MAX_SNAPSHOTS: u32 = 65536;
+const MAX_NAME: u32 = 1023;
+const EXTERNAL_DATA_FILE: u32 = 0x4441_5441;
+
+const DIRTY: u64 = 1 << 0;
+const CORRUPT: u64 = 1 << 1;
+const EXTERNAL_DATA: u64 = 1 << 2;
+const COMPRESSION_TYPE: u64 = 1 << 3;
+const EXTENDED_L2: u64 = 1 << 4;
+
+/// How compressed clusters are compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Compression {
+    /// Raw deflate.
+    Zlib,
+    /// Zstandard frames.
+    Zstd,
+}
+
+/// A header that passed all checks.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) version: u32,
+    pub(super) cluster_bits: u32,
+    pub(super) size: u64,
+    pub(super) l1_offset: u64,
+    /// Entries of the L1 table that the size of the disk needs.
+    pub(super) l1_needed: u64,
+    pub(super) refcount_table_offset: u64,
+    pub(super) refcount_table_length: u64,
+    pub(super) compression: Compression,
+    pub(super) notes: Vec<String>,
+}
+
+impl Header {
+    /// Reads and checks the header; what it names is asked of `gate`.
+    pub(super) fn read(file: &dyn Source, gate: &dyn Gate) -> Result<Self> {
+        let bytes = head(file)?;
+        let version = be32(&bytes, 4);
+        match version {
+            2 | 3 => {}
+            1 => return Err(Error::unsupported("the file is qcow version 1; only versions 2 and 3 are read")),
+            _ => return Err(Error::unsupported(format!("qcow2 version {version} is not known"))),
+        }
+        let cluster_bits = be32(&bytes, 20);
+        if !(9..=21).contains(&cluster_bits) {
+            return Err(Error::corrupt(format!(
+                "cluster bits {cluster_bits} in the qcow2 header, allowed are 9 to 21"
+            )));
+        }
+        check_inside("the first cluster of the qcow2 file", 0, 1 << cluster_bits, file.len())?;
+        let mut header = Self {
+            version,
+            cluster_bits,
+            size: be64(&bytes, 24),
+            l1_offset: be64(&bytes, 40),
+            l1_needed: 0,
+            refcount_table_offset: be64(&bytes, 48),
+            refcount_table_length: u64::from(be32(&bytes, 56)) << cluster_bits,
+            compression: Compression::Zlib,
+            notes: Vec::new(),
+        };
+        if version == 3 {
+            header.check_features(file, &bytes, gate)?;
+        }
+        check_encryption(be32(&bytes, 32))?;
+        refuse_backing_file(file, be64(&bytes, 8), be32(&bytes, 16), gate)?;
+        header.check_tables(file.len(), be32(&bytes, 36))?;
+        header.check_snapshots(file.len(), be32(&bytes, 60), be64(&bytes, 64))?;
+        Ok(header)
+    }
+
+    pub(super) fn cluster_size(&self) -> u64 {
+        1 << self.cluster_bits
+    }
+
+    /// Entries of an L2 table, which is one cluster long.
+    pub(super) fn l2_entries(&self) -> u64 {
+        1 << (self.cluster_bits - 3)
+    }
+
+    fn check_features(&mut self, file: &dyn Source, bytes: &[u8], gate: &dyn Gate) -> Result<()> {
+        let (features, refcount_order, length) = (be64(bytes, 72), be32(bytes, 96), be32(bytes, 100));
+        if length < V3_LENGTH || u64::from(length) > self.cluster_size() || length % 8 != 0 {
+            return Err(Error::corrupt(format!("the qcow2 header says that it is {length} bytes long")));
+        }
+        if refcount_order > 6 {
+            return Err(Error::corrupt(format!(
+                "refcount order {refcount_order} in the qcow2 header, allowed is 0 to 6"
+            )));
+        }
+        let known = DIRTY | CORRUPT | EXTERNAL_DATA | COMPRESSION_TYPE | EXTENDED_L2;
+        if features & !known != 0 {
+            let unknown = features & !known;
+            return Err(Error::unsupported(format!(
+                "the qcow2 file needs features that are not known: bits {unknown:#x}"
+            )));
+        }
+        if features & CORRUPT != 0 {
+            return Err(Error::corrupt("the qcow2 file is marked as corrupt")
+                .with_hint("repair a copy with: qemu-img check -r all IMAGE"));
+        }
+        if features & EXTERNAL_DATA != 0 {
+            return refuse_data_file(file, u64::from(length), self.cluster_size(), gate);
+        }
+        if features & EXTENDED_L2 != 0 {
+            return Err(Error::unsupported("the qcow2 file uses extended L2 entries (subclusters)")
+                .with_hint("rewrite it with: qemu-img convert -O qcow2 -o extended_l2=off IMAGE OUT"));
+        }
+        if features & DIRTY != 0 {
+            self.notes.push("the file was not closed cleanly; its refcounts may be out of date".to_owned());
+        }
+        let compression = if length > V3_LENGTH { bytes[104] } else { 0 };
+        self.compression = match (features & COMPRESSION_TYPE != 0, compression) {
+            (false, 0) => Compression::Zlib,
+            (true, 1) => Compression::Zstd,
+            (true, other) if other > 1 => {
+                return Err(Error::unsupported(format!("compression type {other} of qcow2 is not known")));
+            }
+            _ => return Err(Error::corrupt("the compression type of the qcow2 header contradicts its feature bit")),
+        };
+        Ok(())
+    }
+
+    fn check_tables(&mut self, len: u64, l1_size: u32) -> Result<()> {
+        let covered = self.l2_entries() << self.cluster_bits;
+        self.l1_needed = self.size.div_ceil(covered);
+        if self.l1_needed > MAX_L1_ENTRIES || u64::from(l1_size) > MAX_L1_ENTRIES {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!(
+                    "a disk of {} bytes with an L1 table of {l1_size} entries; the table may have {MAX_L1_ENTRIES}",
+                    self.size
+                ),
+            ));
+        }
+        if self.l1_needed > u64::from(l1_size) {
+            let needed = self.l1_needed;
+            return Err(Error::corrupt(format!("the L1 table has {l1_size} entries, and the disk needs {needed}")));
+        }
+        if self.refcount_table_length > MAX_REFCOUNT_TABLE {
+            let length = self.refcount_table_length;
+            return Err(Error::new(ErrorKind::TooLarge, format!("the refcount table says that it has {length} bytes")));
+        }
+        for (what, offset) in [("the L1 table", self.l1_offset), ("the refcount table", self.refcount_table_offset)] {
+            if !offset.is_multiple_of(self.cluster_size()) {
+                return Err(Error::corrupt(format!("{what} lies at byte {offset}, which begins no cluster")));
+            }
+        }
+        check_inside("the L1 table", self.l1_offset, u64::from(l1_size) * 8, len)?;
+        check_inside("the refcount table", self.refcount_table_offset, self.refcount_table_length, len)
+    }
+
+    fn check_snapshots(&mut self, len: u64, count: u32, offset: u64) -> Result<()> {
+        if count == 0 {
+            return Ok(());
+        }
+        if count > MAX_SNAPSHOTS {
+            return Err(Error::new(ErrorKind::TooLarge, format!("{count} snapshots, allowed are {MAX_SNAPSHOTS}")));
+        }
+        // The fixed part of a snapshot's entry is 40 bytes long.
+        check_inside("the snapshot table", offset, u64::from(count) * 40, len)?;
+        self.notes.push(match count {
+            1 => "1 internal snapshot is passed over; the disk is its present state".to_owned(),
+            _ => format!("{count} internal snapshots are passed over; the disk is its present state"),
+        });
+        Ok(())
+    }
+}
+
+/// Reads the first 112 bytes, with zeros for what a shorter header of version 2 lacks.
+fn head(file: &dyn Source) -> Result<Vec<u8>> {
+    if file.len() < 4 {
+        return Err(Error::new(ErrorKind::WrongFormat, "the file is too short for a qcow2 header"));
+    }
+    let mut bytes = read_bytes(file, 0, file.len().min(112) as usize, "the qcow2 header")?;
+    if be32(&bytes, 0) != MAGIC {
+        return Err(Error::new(ErrorKind::WrongFormat, "the file does not begin with the magic number of qcow2"));
+    }
+    if file.len() < V2_LENGTH {
+        return Err(past_end("the qcow2 header", 0, V2_LENGTH, file.len()));
+    }
+    bytes.resize(112, 0);
+    Ok(bytes)
+}
+
+fn check_encryption(method: u32) -> Result<()> {
+    let name = match method {
+        0 => return Ok(()),
+        1 => "AES",
+        2 => "LUKS",
+        _ => return Err(Error::unsupported(format!("the qcow2 file is encrypted by unknown method {method}"))),
+    };
+    Err(Error::unsupported(format!("the qcow2 file is encrypted ({name})"))
+        .with_hint("decrypt it where its key is, with: qemu-img convert"))
+}
+
+fn refuse_backing_file(file: &dyn Source, offset: u64, length: u32, gate: &dyn Gate) -> Result<()> {
+    if offset == 0 {
+        return Ok(());
+    }
+    let name = read_name(file, offset, length, "the name of the backing file")?;
+    ask(gate, "the backing file", &name)?;
+    Err(Error::unsupported(format!("reading through the backing file {name:?} is not supported"))
+        .with_hint("flatten the image with: qemu-img convert -O qcow2 IMAGE OUT"))
+}
+
+fn refuse_data_file(file: &dyn Source, mut at: u64, end: u64, gate: &dyn Gate) -> Result<()> {
+    let mut name = String::new();
+    while at + 8 <= end {
+        let extension = read_bytes(file, at, 8, "a header extension")?;
+        let (kind, length) = (be32(&extension, 0), be32(&extension, 4));
+        match kind {
+            0 => break,
+            EXTERNAL_DATA_FILE => {
+                name = read_name(file, at + 8, length, "the name of the external data file")?;
+                break;
+            }
+            _ => at += 8 + u64::from(length).next_multiple_of(8),
+        }
+    }
+    ask(gate, "the external data file", &name)?;
+    Err(Error::unsupported(format!("reading from the external data file {name:?} is not supported"))
+        .with_hint("make one file of it with: qemu-img convert -O qcow2 IMAGE OUT"))
+}
+
+fn read_name(file: &dyn Source, offset: u64, length: u32, what: &str) -> Result<String> {
+    if length > MAX_NAME {
+        return Err(Error::corrupt(format!("{what} is {length} bytes long, allowed are {MAX_NAME}")));
+    }
+    let bytes = read_bytes(file, offset, length as usize, what)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

@@ -1,0 +1,9 @@
+//! qcow2, versions 2 and 3, after `docs/interop/qcow2.rst` of QEMU.
+
+mod header;
+mod read;
+mod verify;
+mod write;
+
+pub(crate) use read::open;
+pub(crate) use write::{CLUSTER_SIZES, DEFAULT_CLUSTER_SIZE, layout};

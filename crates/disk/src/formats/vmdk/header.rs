@@ -1,0 +1,160 @@
+//! The header of a sparse extent: 512 bytes, little-endian, and its second copy as a footer in a stream.
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::fields::{check_inside, le16, le32, le64, past_end, read_bytes};
+use crate::source::Source;
+
+/// The first bytes of a sparse extent.
+pub(crate) const MAGIC: &[u8; 4] = b"KDMV";
+/// The first bytes of a sparse extent of old ESX servers, which is recognised only.
+pub(crate) const COW_DISK: &[u8; 4] = b"COWD";
+pub(super) const SECTOR: u64 = 512;
+/// Stands for the grain directory where only the footer knows its place.
+const AT_END: u64 = u64::MAX;
+/// The grain directory is at most 32 MiB: 256 TiB of disk with grains of 64 KiB.
+const MAX_DIRECTORY: u64 = (32 << 20) / 4;
+const MAX_DESCRIPTOR: u64 = 1 << 20;
+
+const NEWLINE_TEST: u32 = 1 << 0;
+const ZERO_GRAINS: u32 = 1 << 2;
+const COMPRESSED: u32 = 1 << 16;
+const MARKERS: u32 = 1 << 17;
+
+/// A header that passed all checks. Places and sizes are in bytes.
+#[derive(Debug)]
+pub(super) struct Header {
+    pub(super) size: u64,
+    pub(super) grain: u64,
+    pub(super) entries: u64,
+    pub(super) directory_offset: u64,
+    pub(super) descriptor_offset: u64,
+    pub(super) descriptor_length: u64,
+    /// No grain lies before this byte.
+    pub(super) overhead: u64,
+    pub(super) compressed: bool,
+    /// Entry 1 of a grain table stands for a grain of zeros.
+    pub(super) zero_grains: bool,
+    pub(super) unclean: bool,
+}
+
+impl Header {
+    pub(super) fn read(file: &dyn Source) -> Result<Self> {
+        let len = file.len();
+        let magic = read_bytes(file, 0, len.min(4) as usize, "the VMDK header")?;
+        if magic == COW_DISK {
+            return Err(Error::unsupported("the file is an extent of an old ESX disk (COWD)")
+                .with_hint("convert the disk, by its descriptor, to streamOptimized where its files are"));
+        }
+        if magic != MAGIC {
+            return Err(Error::new(ErrorKind::WrongFormat, "the file does not begin with the magic number of VMDK"));
+        }
+        if len < SECTOR {
+            return Err(past_end("the VMDK header", 0, SECTOR, len));
+        }
+        let bytes = read_bytes(file, 0, SECTOR as usize, "the VMDK header")?;
+        let (version, flags, algorithm) = (le32(&bytes, 4), le32(&bytes, 8), le16(&bytes, 77));
+        if !(1..=3).contains(&version) {
+            return Err(Error::unsupported(format!("VMDK version {version}; 1 to 3 are read")));
+        }
+        if flags & NEWLINE_TEST != 0 && bytes[73..77] != *b"\n \r\n" {
+            return Err(Error::corrupt("the line ends in the VMDK header were changed")
+                .with_hint("the file was transferred as text: transfer it again as binary"));
+        }
+        let compressed = flags & COMPRESSED != 0;
+        if compressed != (algorithm == 1) || algorithm > 1 || compressed != (flags & MARKERS != 0) {
+            return Err(Error::unsupported(format!("VMDK flags {flags:#x} with compression {algorithm}")));
+        }
+        let directory = match le64(&bytes, 56) {
+            AT_END => read_footer(file, &bytes)?,
+            sector => sector,
+        };
+        let header = Self {
+            size: bytes_of("capacity", le64(&bytes, 12))?,
+            grain: bytes_of("grain size", le64(&bytes, 20))?,
+            entries: u64::from(le32(&bytes, 44)),
+            directory_offset: bytes_of("grain directory", directory)?,
+            descriptor_offset: bytes_of("descriptor", le64(&bytes, 28))?,
+            descriptor_length: bytes_of("descriptor size", le64(&bytes, 36))?,
+            overhead: bytes_of("overhead", le64(&bytes, 64))?,
+            compressed,
+            zero_grains: flags & ZERO_GRAINS != 0,
+            unclean: bytes[72] != 0,
+        };
+        header.check(len)?;
+        Ok(header)
+    }
+
+    /// Bytes of the disk that one grain table covers.
+    pub(super) fn covered(&self) -> u64 {
+        self.grain * self.entries
+    }
+
+    pub(super) fn directory_entries(&self) -> u64 {
+        self.size.div_ceil(self.covered())
+    }
+
+    fn check(&self, len: u64) -> Result<()> {
+        if !self.grain.is_power_of_two() || !(4096..=2 << 20).contains(&self.grain) {
+            let grain = self.grain;
+            return Err(Error::unsupported(format!(
+                "VMDK grains of {grain} bytes; a power of two from 4 KiB to 2 MiB is read"
+            )));
+        }
+        if !(1..=512).contains(&self.entries) {
+            return Err(Error::corrupt(format!("grain tables of {} entries, allowed are 1 to 512", self.entries)));
+        }
+        if self.directory_entries() > MAX_DIRECTORY {
+            let size = self.size;
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("a VMDK of {size} bytes needs a directory over 32 MiB"),
+            ));
+        }
+        if self.descriptor_offset == 0 || self.descriptor_length == 0 {
+            return Err(Error::refused("the VMDK has no descriptor: it is one extent of a disk of several files")
+                .with_hint(
+                    "make one file of them with: qemu-img convert -O vmdk -o subformat=streamOptimized DISK.vmdk OUT",
+                ));
+        }
+        if self.descriptor_length > MAX_DESCRIPTOR {
+            let length = self.descriptor_length;
+            return Err(Error::new(ErrorKind::TooLarge, format!("a VMDK descriptor of {length} bytes")));
+        }
+        check_inside("the descriptor", self.descriptor_offset, self.descriptor_length, len)?;
+        check_inside("the grain directory", self.directory_offset, self.directory_entries() * 4, len)
+    }
+}
+
+/// Turns sectors into bytes.
+fn bytes_of(what: &str, sectors: u64) -> Result<u64> {
+    match sectors.checked_mul(SECTOR) {
+        // Such numbers are also safe to add to each other.
+        Some(bytes) if bytes < 1 << 62 => Ok(bytes),
+        _ => Err(Error::corrupt(format!("the {what} of the VMDK is {sectors} sectors"))),
+    }
+}
+
+/// Reads the end of a stream: a marker, the footer, and the marker of the end. Returns where the directory lies, in sectors.
+fn read_footer(file: &dyn Source, header: &[u8]) -> Result<u64> {
+    let cut = "the VMDK stream does not end with its footer";
+    let hint = "the file was cut or is damaged: copy it again and compare checksums";
+    let Some(offset) = file.len().checked_sub(3 * SECTOR).filter(|offset| *offset >= SECTOR) else {
+        return Err(Error::corrupt(cut).with_hint(hint));
+    };
+    let bytes = read_bytes(file, offset, 3 * SECTOR as usize, "the VMDK footer")?;
+    let (marker, rest) = bytes.split_at(SECTOR as usize);
+    let (footer, end) = rest.split_at(SECTOR as usize);
+    if (le64(marker, 0), le32(marker, 8), le32(marker, 12)) != (1, 0, 3) || !footer.starts_with(MAGIC) {
+        return Err(Error::corrupt(cut).with_hint(hint));
+    }
+    if end.iter().any(|byte| *byte != 0) {
+        return Err(Error::corrupt("the VMDK stream does not end with the marker of its end"));
+    }
+    if footer[..56] != header[..56] || footer[64..] != header[64..] {
+        return Err(Error::corrupt("the VMDK footer differs from the header"));
+    }
+    match le64(footer, 56) {
+        AT_END => Err(Error::corrupt("the VMDK footer does not say where the grain directory is")),
+        sector => Ok(sector),
+    }
+}

@@ -1,0 +1,65 @@
+//! Decompression of one block into a buffer of known size; never more than that is produced.
+
+use std::cell::{Cell, RefCell};
+
+use flate2::{Decompress, FlushDecompress, Status};
+use zstd::zstd_safe::{DCtx, find_frame_compressed_size};
+
+use crate::error::Result;
+
+thread_local! {
+    // The state of a decoder is tens of kilobytes: made once for each thread, not once for each block.
+    static DEFLATE: RefCell<Decompress> = RefCell::new(Decompress::new(false));
+    static ZLIB: RefCell<Decompress> = RefCell::new(Decompress::new(true));
+    static ZSTD: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Calls `work` with a buffer of `length` bytes of any content, which the thread keeps for the next call.
+pub(crate) fn with_buffer<T>(length: usize, work: impl FnOnce(&mut [u8]) -> Result<T>) -> Result<T> {
+    // Taken out meanwhile, because `work` may read from a disk that lies in another disk.
+    let mut buffer = BUFFER.take();
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    let result = work(&mut buffer[..length]);
+    BUFFER.set(buffer);
+    result
+}
+
+/// Fills `out` from a raw deflate stream, which may go on after that and be followed by junk, as qcow2 allows.
+/// Returns whether `out` was filled.
+pub(crate) fn deflate(packed: &[u8], out: &mut [u8]) -> bool {
+    DEFLATE.with_borrow_mut(|decoder| {
+        decoder.reset(false);
+        let done = decoder.decompress(packed, out, FlushDecompress::Finish);
+        done.is_ok() && decoder.total_out() == out.len() as u64
+    })
+}
+
+/// Unpacks a whole zlib stream into `out`. Returns the bytes it gave, or `None` if the stream is damaged or holds more.
+pub(crate) fn zlib(packed: &[u8], out: &mut [u8]) -> Option<usize> {
+    ZLIB.with_borrow_mut(|decoder| {
+        decoder.reset(true);
+        match decoder.decompress(packed, out, FlushDecompress::Finish) {
+            Ok(Status::StreamEnd) => usize::try_from(decoder.total_out()).ok(),
+            _ => None,
+        }
+    })
+}
+
+/// Fills `out` from zstd frames, which may be followed by junk. Returns whether `out` was filled exactly.
+///
+/// Each frame is unpacked in one call, so no window is allocated whatever size the frame asks for.
+pub(crate) fn zstd(packed: &[u8], out: &mut [u8]) -> bool {
+    ZSTD.with_borrow_mut(|decoder| {
+        let (mut packed, mut filled) = (packed, 0);
+        while filled < out.len() {
+            let Ok(length) = find_frame_compressed_size(packed) else { return false };
+            let Some((frame, rest)) = packed.split_at_checked(length) else { return false };
+            let Ok(made) = decoder.decompress(&mut out[filled..], frame) else { return false };
+            (packed, filled) = (rest, filled + made);
+        }
+        true
+    })
+}

@@ -1,0 +1,57 @@
+//! What is known of a disk file without reading its data.
+
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::format::Format;
+use crate::gate::Deny;
+use crate::open::open;
+use crate::probe::probe;
+use crate::source::{ExtentKind, Source};
+
+/// Facts about a disk file; sizes are in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Info {
+    /// The format of the file.
+    pub format: Format,
+    /// Which kind of that format; empty for raw.
+    pub variant: String,
+    /// The disk as the guest sees it.
+    pub virtual_size: u64,
+    /// The file, holes included.
+    pub file_size: u64,
+    /// The parts of the disk that are not known to be zero.
+    pub allocated: u64,
+    /// The unit in which the file allocates, if it has one.
+    pub block_size: Option<u64>,
+    /// Sentences for people about what was passed over.
+    pub notes: Vec<String>,
+}
+
+/// Looks at `source`, which is probed if `format` is not given. No other file is opened.
+pub fn info(source: Arc<dyn Source>, format: Option<Format>) -> Result<Info> {
+    let format = match format {
+        Some(format) => format,
+        None => probe(&*source)?,
+    };
+    let file_size = source.len();
+    let opened = open(source, format, &Deny)?;
+    let mut allocated = 0;
+    let mut offset = 0;
+    while offset < opened.disk.len() {
+        let extent = opened.disk.extent_at(offset)?;
+        if extent.kind == ExtentKind::Data {
+            allocated += extent.length;
+        }
+        offset = extent.end();
+    }
+    Ok(Info {
+        format,
+        variant: opened.variant,
+        virtual_size: opened.disk.len(),
+        file_size,
+        allocated,
+        block_size: opened.block_size,
+        notes: opened.notes,
+    })
+}

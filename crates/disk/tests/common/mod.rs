@@ -1,0 +1,152 @@
+//! What the tests share: disks from a seed, images made by qemu-img, and reading them back.
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::allow_attributes, reason = "`expect` fails where all parts are used")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use disk::{Deny, ExtentKind, FileSource, Format, Opened, Source};
+
+/// Runs a QEMU tool; its absence is a failure, because these tests prove nothing without it.
+pub(crate) fn qemu(tool: &str, arguments: &[&str]) -> String {
+    let output = Command::new(tool)
+        .args(arguments)
+        .output()
+        .unwrap_or_else(|error| panic!("{tool} is needed by these tests (Debian package qemu-utils): {error}"));
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tool} {arguments:?} failed: {text}{errors}");
+    text
+}
+
+pub(crate) fn qemu_img(arguments: &[&str]) -> String {
+    qemu("qemu-img", arguments)
+}
+
+/// A generator that gives the same numbers for the same seed (xorshift64*).
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+}
+
+/// A disk with runs of noise, of text that compresses, and of zeros.
+pub(crate) fn seeded_disk(size: usize, seed: u64) -> Vec<u8> {
+    let mut numbers = Numbers::new(seed);
+    let mut disk = vec![0; size];
+    let mut at = 0;
+    while at < size {
+        let length = (512 * (1 + numbers.below(600)) as usize).min(size - at);
+        let part = &mut disk[at..at + length];
+        match numbers.below(10) {
+            0 => {
+                part.chunks_mut(8).for_each(|bytes| bytes.copy_from_slice(&numbers.next().to_le_bytes()[..bytes.len()]))
+            }
+            1 => part.iter_mut().enumerate().for_each(|(i, byte)| *byte = b"a block of text \n"[i % 17]),
+            2 => part[length / 2] = 1,
+            _ => at += 4 * length,
+        }
+        at += length;
+    }
+    disk
+}
+
+pub(crate) struct Folder(tempfile::TempDir);
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Writes `bytes` to a file, with holes for its zeros.
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        let file = std::fs::File::create(&path).unwrap();
+        disk::copy_to_file(&bytes.to_vec(), &file, &disk::ConvertOptions::default()).unwrap();
+        path
+    }
+
+    /// Makes an image of `format` from the raw disk at `raw` with the options of qemu-img.
+    pub(crate) fn image(&self, name: &str, raw: &Path, format: &str, options: &[&str]) -> PathBuf {
+        let path = self.path(name);
+        let mut arguments = vec!["convert", "-f", "raw", "-O", format];
+        arguments.extend(options);
+        arguments.extend([text(raw), text(&path)]);
+        qemu_img(&arguments);
+        path
+    }
+}
+
+pub(crate) fn text(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+pub(crate) fn open_file(path: &Path, format: Format) -> disk::Result<Opened> {
+    disk::open(Arc::new(FileSource::open(path)?), format, &Deny)
+}
+
+pub(crate) fn open_bytes(bytes: Vec<u8>, format: Format) -> disk::Result<Opened> {
+    disk::open(Arc::new(bytes), format, &Deny)
+}
+
+/// Reads a whole source in pieces.
+pub(crate) fn read_all(source: &dyn Source, piece: usize) -> disk::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(source.len()).unwrap()];
+    for (number, part) in bytes.chunks_mut(piece).enumerate() {
+        source.read_at(part, (number * piece) as u64)?;
+    }
+    Ok(bytes)
+}
+
+/// Checks that the extents cover the source and that zero ones are zero; returns the bytes of data extents.
+pub(crate) fn check_extents(source: &dyn Source, bytes: &[u8]) -> u64 {
+    let (mut offset, mut data) = (0, 0);
+    while offset < source.len() {
+        let extent = source.extent_at(offset).unwrap();
+        assert_eq!(extent.offset, offset);
+        assert!(extent.length > 0 && extent.end() <= source.len(), "{extent:?}");
+        match extent.kind {
+            ExtentKind::Zero => assert!(
+                bytes[offset as usize..extent.end() as usize].iter().all(|byte| *byte == 0),
+                "{extent:?} is not zero"
+            ),
+            ExtentKind::Data => data += extent.length,
+        }
+        // From the middle of an extent, its rest is of the same kind.
+        let middle = source.extent_at(offset + extent.length / 2).unwrap();
+        assert_eq!(middle.kind, extent.kind);
+        offset = extent.end();
+    }
+    assert!(source.extent_at(offset).is_err());
+    data
+}
+
+/// Moves the place of the grain directory from the header of a streamOptimized VMDK to a footer, as VMware writes it.
+pub(crate) fn with_footer(image: &[u8]) -> Vec<u8> {
+    let mut bytes = image.to_vec();
+    bytes.resize(bytes.len().next_multiple_of(512), 0);
+    let mut marker = vec![0; 512];
+    marker[0] = 1;
+    marker[12] = 3;
+    let footer = bytes[..512].to_vec();
+    bytes[56..64].fill(0xff);
+    [bytes, marker, footer, vec![0; 512]].concat()
+}
