@@ -1,0 +1,112 @@
+//! What one inspection may spend, and the notes it leaves.
+//!
+//! The reader crates are called with hostile input and cannot be stopped from outside, so that every read they
+//! make passes here, and refuses once the inspection has spent its share.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::{Duration, Instant};
+
+use disk::error::{Error, ErrorKind, Result};
+
+/// Longest time; a disk that needs more is described as far as it was read.
+const TIME_MAX: Duration = Duration::from_secs(10);
+/// Most calls for bytes, counting those answered from memory: what bounds the work on a loop of clusters.
+const READS_MAX: u64 = 4_000_000;
+/// Most bytes read from the disk.
+const BYTES_MAX: u64 = 512 << 20;
+/// Most notes in a report.
+const NOTES_MAX: usize = 64;
+
+/// Shared by all parts of one inspection.
+pub(crate) struct Budget {
+    deadline: Instant,
+    reads: Cell<u64>,
+    bytes: Cell<u64>,
+    exhausted: Cell<bool>,
+    failure: RefCell<Option<Error>>,
+    notes: RefCell<Vec<String>>,
+}
+
+impl Budget {
+    pub(crate) fn new() -> Self {
+        Self {
+            deadline: Instant::now() + TIME_MAX,
+            reads: Cell::new(0),
+            bytes: Cell::new(0),
+            exhausted: Cell::new(false),
+            failure: RefCell::new(None),
+            notes: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Counts one call for bytes.
+    pub(crate) fn count_read(&self) -> Result<()> {
+        let reads = self.reads.get() + 1;
+        self.reads.set(reads);
+        if reads > READS_MAX || (reads.is_multiple_of(256) && Instant::now() > self.deadline) {
+            self.exhausted.set(true);
+        }
+        self.check()
+    }
+
+    /// Counts `length` bytes that are about to be read from the disk.
+    pub(crate) fn count_bytes(&self, length: usize) -> Result<()> {
+        self.bytes.set(self.bytes.get().saturating_add(length as u64));
+        if self.bytes.get() > BYTES_MAX || Instant::now() > self.deadline {
+            self.exhausted.set(true);
+        }
+        self.check()
+    }
+
+    /// Refuses when the time is over; asked before each step that may work without reading.
+    pub(crate) fn check_time(&self) -> Result<()> {
+        if Instant::now() > self.deadline {
+            self.exhausted.set(true);
+        }
+        self.check()
+    }
+
+    fn check(&self) -> Result<()> {
+        if self.exhausted.get() {
+            return Err(Error::new(ErrorKind::TooLarge, "the inspection has used its limit of reads, bytes or time"));
+        }
+        Ok(())
+    }
+
+    /// Returns whether something was left out because of the limits.
+    pub(crate) fn is_exhausted(&self) -> bool {
+        self.exhausted.get()
+    }
+
+    /// Remembers the first failure of the disk itself, because a report of failed reads would be wrong.
+    pub(crate) fn fail(&self, error: Error) {
+        self.failure.borrow_mut().get_or_insert(error);
+    }
+
+    /// Takes the failure that [`Budget::fail`] remembered.
+    pub(crate) fn take_failure(&self) -> Option<Error> {
+        self.failure.borrow_mut().take()
+    }
+
+    /// Adds a note, once.
+    pub(crate) fn note(&self, note: impl Into<String>) {
+        let note = note.into();
+        let mut notes = self.notes.borrow_mut();
+        if notes.len() < NOTES_MAX && !notes.contains(&note) {
+            notes.push(note);
+        }
+    }
+
+    /// Takes the notes.
+    pub(crate) fn take_notes(&self) -> Vec<String> {
+        self.notes.take()
+    }
+}
+
+/// Runs a reader of another crate; its panic becomes `None`.
+///
+/// The panic hook of the process still runs, so a line may appear in the log of the program.
+pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(run)).ok()
+}

@@ -1,0 +1,119 @@
+//! fstab(5): what is mounted where.
+
+/// Most entries; a system has some ten.
+const ENTRIES_MAX: usize = 256;
+const PATH_MAX: usize = 1024;
+
+/// One line.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// What is mounted.
+    pub(crate) spec: Spec,
+    /// Where: an absolute path.
+    pub(crate) path: String,
+}
+
+/// How a file system is named, without its quotes.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Spec {
+    /// By UUID or serial of the file system.
+    Uuid(String),
+    /// By label of the file system.
+    Label(String),
+    /// By id of the partition.
+    PartitionUuid(String),
+    /// By name in a GPT.
+    PartitionName(String),
+    /// By number of the partition on the first disk; none for the disk itself.
+    Number(Option<u32>),
+}
+
+/// Reads the entries that mount something of a disk on an absolute path.
+pub(crate) fn parse(text: &str) -> Vec<Entry> {
+    let entry = |line: &str| {
+        let mut fields = line.split_ascii_whitespace();
+        let spec = Spec::parse(&decode(fields.next().filter(|field| !field.starts_with('#'))?))?;
+        let path = decode(fields.next()?);
+        let is_plain = path.starts_with('/') && path.len() <= PATH_MAX && !path.split('/').any(|name| name == "..");
+        is_plain.then_some(Entry { spec, path })
+    };
+    text.lines().filter_map(entry).take(ENTRIES_MAX).collect()
+}
+
+impl Spec {
+    fn parse(text: &str) -> Option<Self> {
+        let tagged = text.split_once('=').map(|(tag, value)| (tag.to_ascii_uppercase(), value.trim_matches('"')));
+        let linked = text.strip_prefix("/dev/disk/by-").and_then(|rest| rest.split_once('/'));
+        let linked = linked.map(|(kind, value)| (kind.replace("part", "PART").to_ascii_uppercase(), value));
+        let Some((tag, value)) = linked.or(tagged) else {
+            return number(text).map(Self::Number);
+        };
+        let value = value.to_owned();
+        match tag.as_str() {
+            "UUID" => Some(Self::Uuid(value)),
+            "LABEL" => Some(Self::Label(value)),
+            "PARTUUID" => Some(Self::PartitionUuid(value)),
+            "PARTLABEL" => Some(Self::PartitionName(value)),
+            _ => None,
+        }
+    }
+}
+
+/// Returns the partition that a device name of a first disk means: `/dev/sda1`, `/dev/nvme0n1p2`, `/dev/vda`.
+fn number(text: &str) -> Option<Option<u32>> {
+    let name = text.strip_prefix("/dev/")?;
+    let rest = ["sda", "vda", "xvda", "hda"].iter().find_map(|disk| name.strip_prefix(disk));
+    let digits = match rest {
+        Some(digits) => digits,
+        None => {
+            let rest = ["nvme0n1", "mmcblk0"].iter().find_map(|disk| name.strip_prefix(disk))?;
+            if rest.is_empty() { rest } else { rest.strip_prefix('p')? }
+        }
+    };
+    if digits.is_empty() { Some(None) } else { digits.parse().ok().map(Some) }
+}
+
+/// Decodes `\040` and the like.
+fn decode(field: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = field.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_of_each_kind_are_read() {
+        let text = "# comment\n\nUUID=\"1234-ABCD\" /boot/efi vfat defaults 0 1\nLABEL=my\\040root / ext4\n\
+                    /dev/sda1 /a ext4\n/dev/nvme0n1p3 /b xfs\n/dev/vda /c ext4\n/dev/sdb1 /data ext4\n\
+                    PARTUUID=aa-01 /d ext4\n/dev/disk/by-partuuid/x /f ext4\n/dev/disk/by-uuid/u /e ext4\n\
+                    /dev/mapper/vg-root /g xfs\nUUID=s none swap sw 0 0\nUUID=x /a/../b ext4\n";
+        let expected = [
+            (Spec::Uuid("1234-ABCD".into()), "/boot/efi"),
+            (Spec::Label("my root".into()), "/"),
+            (Spec::Number(Some(1)), "/a"),
+            (Spec::Number(Some(3)), "/b"),
+            (Spec::Number(None), "/c"),
+            (Spec::PartitionUuid("aa-01".into()), "/d"),
+            (Spec::PartitionUuid("x".into()), "/f"),
+            (Spec::Uuid("u".into()), "/e"),
+        ];
+        let expected = expected.map(|(spec, path)| Entry { spec, path: path.to_owned() });
+        assert_eq!(parse(text), expected);
+    }
+}

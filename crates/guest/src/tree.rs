@@ -1,0 +1,192 @@
+//! The guest's folders as the guest sees them: its root file system with others mounted on it, links resolved inside.
+//!
+//! Invariants: an absolute link starts at the guest's root and `..` stops there; one path follows at most
+//! [`LINKS_MAX`] links; no reader is asked to follow a link, open a folder or load a file before its kind and length
+//! were looked at. What cannot be read is told by a note and then counts as absent.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use crate::budget::Budget;
+use crate::filesystems::ext::{Ext, NodeKind};
+use crate::text::clean;
+
+const LINKS_MAX: usize = 32;
+/// Longest path on the way, in components: longer ones come from links that unfold.
+const COMPONENTS_MAX: usize = 256;
+
+/// Largest configuration file that is read.
+pub(crate) const CONFIG_MAX: u64 = 1 << 20;
+
+type Components = Vec<Vec<u8>>;
+
+/// Open file systems, joined.
+pub(crate) struct Tree {
+    root: Ext,
+    /// The longest path first: it wins, so that the order of fstab does not matter.
+    mounts: Vec<Mount>,
+    budget: Rc<Budget>,
+}
+
+struct Mount {
+    at: Components,
+    filesystem: Ext,
+}
+
+/// Where a path leads.
+struct Place {
+    components: Components,
+    kind: NodeKind,
+    length: u64,
+}
+
+fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
+    path.split(|byte| *byte == b'/').filter(|name| !name.is_empty() && *name != b".").map(<[u8]>::to_vec)
+}
+
+impl Tree {
+    pub(crate) fn new(root: Ext, budget: Rc<Budget>) -> Self {
+        Self { root, mounts: Vec::new(), budget }
+    }
+
+    /// Lays `filesystem` over the folder at `path`.
+    pub(crate) fn mount(&mut self, path: &str, filesystem: Ext) {
+        self.mounts.push(Mount { at: split(path.as_bytes()).collect(), filesystem });
+        self.mounts.sort_by_key(|mount| std::cmp::Reverse(mount.at.len()));
+    }
+
+    /// Adds a note to the report.
+    pub(crate) fn note(&self, note: String) {
+        self.budget.note(note);
+    }
+
+    /// Returns whether something stands at `path`, links followed.
+    pub(crate) fn exists(&self, path: &str) -> bool {
+        self.find(path, true).is_some()
+    }
+
+    /// Returns whether a folder stands at `path`, links followed.
+    pub(crate) fn is_folder(&self, path: &str) -> bool {
+        self.find(path, true).is_some_and(|place| place.kind == NodeKind::Folder)
+    }
+
+    /// Reads the configuration file at `path`; a note tells of one that is over [`CONFIG_MAX`].
+    pub(crate) fn config(&self, path: &str) -> Option<String> {
+        self.text(path, true, CONFIG_MAX)
+    }
+
+    /// Does the same as [`Tree::config`], unless `path` itself is a link.
+    pub(crate) fn config_not_link(&self, path: &str) -> Option<String> {
+        self.text(path, false, CONFIG_MAX)
+    }
+
+    /// Reads the file at `path` of at most `most` bytes.
+    pub(crate) fn text(&self, path: &str, is_followed: bool, most: u64) -> Option<String> {
+        let place = self.find(path, is_followed)?;
+        if place.kind != NodeKind::File {
+            self.budget.note(format!("{path} is not a regular file; it was not read."));
+            return None;
+        }
+        if place.length > most {
+            let length = place.length;
+            self.budget.note(format!("{path} has {length} bytes, over the limit of {most}; it was not read."));
+            return None;
+        }
+        Some(String::from_utf8_lossy(&self.load(&place, most as usize)?).into_owned())
+    }
+
+    /// Reads the first `most` bytes of the regular file at `path`.
+    pub(crate) fn head(&self, path: &str, most: usize) -> Option<Vec<u8>> {
+        let place = self.find(path, true).filter(|place| place.kind == NodeKind::File)?;
+        self.load(&place, most)
+    }
+
+    /// Returns at most `most` names in the folder at `path`, sorted; none where there is no folder.
+    pub(crate) fn names(&self, path: &str, most: usize) -> Vec<String> {
+        let Some(place) = self.find(path, true).filter(|place| place.kind == NodeKind::Folder) else {
+            return Vec::new();
+        };
+        if !self.is_small(&place) {
+            return Vec::new();
+        }
+        let (filesystem, inner) = self.locate(&place.components);
+        let names = self.told(filesystem.names(&inner, most), &place.components).unwrap_or_default();
+        let mut names: Vec<_> = names.into_iter().filter_map(|name| String::from_utf8(name).ok()).collect();
+        names.sort();
+        names
+    }
+
+    fn load(&self, place: &Place, most: usize) -> Option<Vec<u8>> {
+        let (filesystem, inner) = self.locate(&place.components);
+        self.told(filesystem.read(&inner, most), &place.components)
+    }
+
+    /// Walks `path` name by name; a link at its end is followed if `is_followed`.
+    fn find(&self, path: &str, is_followed: bool) -> Option<Place> {
+        let mut pending: VecDeque<_> = split(path.as_bytes()).collect();
+        let mut here = self.look(Vec::new())?;
+        let mut links = 0;
+        while let Some(name) = pending.pop_front() {
+            if here.kind != NodeKind::Folder || !self.is_small(&here) {
+                return None;
+            }
+            let mut components = here.components.clone();
+            if name == b".." {
+                components.pop();
+                here = self.look(components)?;
+                continue;
+            }
+            components.push(name);
+            let next = self.look(components)?;
+            if next.kind != NodeKind::Link || (pending.is_empty() && !is_followed) {
+                here = next;
+                continue;
+            }
+            links += 1;
+            let (filesystem, inner) = self.locate(&next.components);
+            let target = self.told(filesystem.link(&inner, next.length), &next.components)?;
+            split(&target).rev().for_each(|name| pending.push_front(name));
+            if links > LINKS_MAX || pending.len() > COMPONENTS_MAX {
+                self.budget.note(format!("{path} leads over too many links; it was not read."));
+                return None;
+            }
+            if target.starts_with(b"/") {
+                here = self.look(Vec::new())?;
+            }
+        }
+        Some(here)
+    }
+
+    fn look(&self, components: Components) -> Option<Place> {
+        self.budget.check_time().ok()?;
+        let (filesystem, inner) = self.locate(&components);
+        let (kind, length) = self.told(filesystem.stat(&inner), &components)??;
+        Some(Place { components, kind, length })
+    }
+
+    /// Returns the file system that holds `components`, and the path inside it.
+    fn locate(&self, components: &Components) -> (&Ext, Vec<u8>) {
+        let mount = self.mounts.iter().find(|mount| components.starts_with(&mount.at));
+        let (filesystem, depth) = mount.map_or((&self.root, 0), |mount| (&mount.filesystem, mount.at.len()));
+        (filesystem, [b"/", components[depth..].join(&b'/').as_slice()].concat())
+    }
+
+    fn is_small(&self, place: &Place) -> bool {
+        let is_small = Ext::is_folder_small(place.length);
+        if !is_small {
+            self.budget.note(format!("The folder {} is too large to look into.", shown(&place.components)));
+        }
+        is_small
+    }
+
+    fn told<T>(&self, answer: Result<T, String>, components: &Components) -> Option<T> {
+        let tell = |fault: &String| {
+            self.budget.note(format!("{} cannot be read: {}.", shown(components), clean(fault.as_bytes())));
+        };
+        answer.inspect_err(tell).ok()
+    }
+}
+
+fn shown(components: &Components) -> String {
+    clean(&[b"/", components.join(&b'/').as_slice()].concat())
+}
