@@ -1,0 +1,55 @@
+//! Boots one server from a raw disk and shows its serial console until it powers off: `boot DISK DIRECTORY`.
+
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use compute::{
+    Acceleration, BaseFormat, ConfigDrive, Driver, Firmware, Power, QemuDriver, QemuOptions, ServerSpec, hostname_for,
+};
+use model::ServerId;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
+    let (Some(base), Some(directory)) = (arguments.next(), arguments.next()) else {
+        return Err("usage: boot DISK DIRECTORY".into());
+    };
+    let base = base.canonicalize()?;
+    let mut options = QemuOptions::new(directory);
+    options.acceleration = Acceleration::Tcg;
+    let driver = QemuDriver::new(options).await?;
+
+    let id = ServerId::new();
+    let spec = ServerSpec {
+        id,
+        name: "example".into(),
+        vcpus: 1,
+        ram_mib: 256,
+        disk_bytes: base.metadata()?.len(),
+        base,
+        base_format: BaseFormat::Raw,
+        firmware: Firmware::Bios,
+        config_drive: ConfigDrive {
+            hostname: hostname_for("example", id),
+            user_data: None,
+            ssh_keys: Vec::new(),
+            meta: BTreeMap::new(),
+            uuid: id.uuid(),
+        },
+        forwards: Vec::new(),
+    };
+    driver.start(&spec).await?;
+    println!("started {id}");
+    let mut shown = 0;
+    while driver.power(id).await? == Power::Running {
+        let console = driver.console(id, usize::MAX).await?;
+        print!("{}", String::from_utf8_lossy(console.get(shown..).unwrap_or_default()).escape_debug());
+        shown = console.len();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Ok(driver.delete(id).await?)
+}

@@ -1,0 +1,12 @@
+//! The QEMU driver against real QEMU processes whose guest is a boot sector.
+//!
+//! Needs `qemu-system-x86`, `qemu-utils`, `ovmf`, `mtools`, `dosfstools` and `blkid`. All guests run under TCG, which
+//! every host has.
+
+mod bench;
+mod config_drive;
+mod contract;
+mod faults;
+mod guest;
+mod isolation;
+mod survival;

@@ -1,0 +1,114 @@
+//! What happens when Molde dies, and what must not be mistaken for a server's process.
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+
+use compute::{Driver, Power, Stop};
+use model::ServerId;
+
+use crate::bench::{Bench, is_alive, qemu_processes, run, text, until};
+use crate::guest::Mode;
+
+/// Starts the example `boot` as another process and returns it with the server that it has started.
+fn boot_elsewhere(bench: &Bench, disk: &std::path::Path) -> (Child, ServerId) {
+    // Test binaries lie in `deps`, examples beside it.
+    let here = std::env::current_exe().unwrap();
+    let example = here.parent().unwrap().with_file_name("examples").join("boot");
+    assert!(example.exists(), "`cargo build -p molde-compute --examples` makes {}", example.display());
+    let mut process = Command::new(example)
+        .args([text(disk), text(&bench.options.directory)])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let id = line.trim().strip_prefix("started ").unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
+    (process, id)
+}
+
+#[tokio::test]
+async fn a_server_survives_the_death_of_its_driver() {
+    let bench = Bench::new().await;
+    let spec = bench.server(Mode::Obedient);
+    let (mut parent, id) = boot_elsewhere(&bench, &spec.base);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+
+    assert_eq!(qemu_processes(&id.to_string()).len(), 1);
+    assert_eq!(bench.driver.adopt().await.unwrap(), [(id, Power::Running)]);
+    bench.wait_for_text(id, "boot 1").await;
+    bench.driver.stop(id, Stop::Soft).await.unwrap();
+    assert_eq!(bench.driver.console(id, 4096).await.unwrap(), b"boot 1\nbye\n", "an adopted server can be stopped");
+    assert_eq!(bench.driver.adopt().await.unwrap(), [(id, Power::Off)]);
+    bench.driver.delete(id).await.unwrap();
+    assert!(!bench.directory(id).exists());
+}
+
+#[tokio::test]
+async fn delete_ends_an_adopted_process() {
+    let bench = Bench::new().await;
+    let spec = bench.server(Mode::Deaf);
+    let (mut parent, id) = boot_elsewhere(&bench, &spec.base);
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    bench.wait_for_power(id, Power::Running).await;
+    bench.driver.delete(id).await.unwrap();
+    assert_eq!(qemu_processes(&id.to_string()), [0; 0]);
+    assert!(!bench.directory(id).exists());
+}
+
+#[tokio::test]
+async fn a_process_with_a_reused_number_is_left_alone() {
+    let bench = Bench::new().await;
+    let spec = bench.server(Mode::Obedient);
+    bench.driver.start(&spec).await.unwrap();
+    bench.wait_for_text(spec.id, "boot 1").await;
+    // QEMU dies without tidying up, and its number goes to somebody else.
+    let pid_file = bench.directory(spec.id).join("pid");
+    let number = std::fs::read_to_string(&pid_file).unwrap();
+    assert_eq!(qemu_processes(&spec.id.to_string()), [number.trim().parse::<i32>().unwrap()]);
+    run("kill", &["-9", number.trim()]);
+    bench.wait_for_power(spec.id, Power::Off).await;
+    assert!(pid_file.exists(), "SIGKILL leaves the pid file");
+    // The bystander even has QEMU's option on its command line.
+    let script = ["-c", "sleep 600; :", "-uuid", &spec.id.to_string()];
+    let mut bystander = Command::new("sh").args(script).process_group(0).spawn().unwrap();
+    std::fs::write(&pid_file, format!("{}\n", bystander.id())).unwrap();
+
+    let after_restart = bench.new_driver().await;
+    assert_eq!(after_restart.adopt().await.unwrap(), [(spec.id, Power::Off)]);
+    after_restart.stop(spec.id, Stop::Hard).await.unwrap();
+    assert!(is_alive(bystander.id()));
+    after_restart.start(&spec).await.unwrap();
+    bench.wait_for_text(spec.id, "boot 2").await;
+    after_restart.delete(spec.id).await.unwrap();
+    assert!(is_alive(bystander.id()));
+    run("kill", &["-9", "--", &format!("-{}", bystander.id())]);
+    bystander.wait().unwrap();
+}
+
+#[tokio::test]
+async fn a_locked_pid_file_of_another_program_is_not_believed() {
+    let bench = Bench::new().await;
+    let spec = bench.server(Mode::Obedient);
+    bench.driver.start(&spec).await.unwrap();
+    bench.driver.stop(spec.id, Stop::Hard).await.unwrap();
+    // Another server's QEMU, as far as the kernel knows, holds the lock on this server's pid file.
+    let other = ServerId::new().to_string();
+    let mut holder = Command::new("qemu-system-x86_64")
+        .args(["-accel", "tcg", "-nodefaults", "-display", "none", "-S", "-uuid", &other, "-pidfile"])
+        .arg(bench.directory(spec.id).join("pid"))
+        .spawn()
+        .unwrap();
+    let pid_file = bench.directory(spec.id).join("pid");
+    let written = async || std::fs::read_to_string(&pid_file).is_ok_and(|pid| pid.trim() == holder.id().to_string());
+    until("the other QEMU has written its pid file", written).await;
+    assert_eq!(bench.driver.power(spec.id).await.unwrap(), Power::Off);
+    let refused = bench.driver.start(&spec).await.unwrap_err();
+    assert!(refused.to_string().to_lowercase().contains("lock"), "{refused}");
+    bench.driver.delete(spec.id).await.unwrap();
+    assert!(is_alive(holder.id()));
+    holder.kill().unwrap();
+    holder.wait().unwrap();
+}
