@@ -1,0 +1,97 @@
+//! Where each chunk lies: the index over the chunk store's packs.
+
+use std::collections::BTreeMap;
+
+use sqlx::any::AnyRow;
+use uuid::Uuid;
+
+use crate::fields::{Fields as _, size};
+use crate::statement::{Statement, Value, sql, sql_text};
+use crate::{Result, Tx};
+
+/// Ids that one statement looks up: they travel as one parameter of this many times 32 bytes.
+const FIND_BATCH: usize = 1024;
+/// Rows that one statement adds: seven parameters each, and SQLite allows 32 766.
+const ADD_BATCH: usize = 256;
+
+/// Where a stored chunk lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Location {
+    /// The pack that holds it.
+    pub pack: Uuid,
+    /// Where in the pack it begins, in bytes.
+    pub offset: u32,
+    /// Its length in the pack, sealed, in bytes.
+    pub stored: u32,
+    /// Its length before compression and sealing, in bytes.
+    pub plain: u32,
+    /// Which generation of the domain's secret seals it.
+    pub generation: u32,
+}
+
+/// Returns where the chunks of a dedup domain lie, in the order asked; none for those not stored.
+///
+/// The ids of a batch travel as one blob which the database cuts up, so that the statement is the
+/// same for any number of them and stays prepared.
+pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Option<Location>>> {
+    let mut found = vec![None; ids.len()];
+    for (ids, found) in ids.chunks(FIND_BATCH).zip(found.chunks_mut(FIND_BATCH)) {
+        let query = sql("WITH RECURSIVE wanted (place) AS (\
+                 SELECT 0 UNION ALL SELECT place + 1 FROM wanted WHERE place + 1 < $3) \
+             SELECT place, pack, pack_offset, stored, plain, generation FROM wanted CROSS JOIN chunks \
+             WHERE chunks.domain = $1 AND chunks.id = substr($2, place * 32 + 1, 32)")
+        .bind(domain.as_bytes().to_vec())
+        .bind(ids.concat())
+        .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX));
+        for row in tx.rows(query).await? {
+            let place: usize = row.number("place")?;
+            if let Some(slot) = found.get_mut(place) {
+                *slot = Some(location(&row)?);
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Records a sealed pack of `bytes` bytes and the chunks in it, as (domain, id, location).
+///
+/// Doing it twice changes nothing. A chunk that is known already keeps the location it has.
+pub async fn add_pack(tx: &mut Tx, pack: Uuid, bytes: u64, blobs: &[(Uuid, [u8; 32], Location)]) -> Result<()> {
+    let now = tx.dialect().now();
+    let text = format!(
+        "INSERT INTO packs (id, state, size, created_at) VALUES ($1, 'sealed', $2, {now}) ON CONFLICT DO NOTHING"
+    );
+    tx.execute(sql_text(text).bind(pack.as_bytes().to_vec()).bind(size(bytes)?)).await?;
+
+    // In order of their keys, so that two packs with the same chunks wait for each other instead of deadlocking.
+    let mut sorted = BTreeMap::new();
+    for (domain, id, location) in blobs {
+        sorted.entry((*domain, *id)).or_insert(*location);
+    }
+    let rows: Vec<_> = sorted.into_iter().collect();
+    for batch in rows.chunks(ADD_BATCH) {
+        let mut statement =
+            Statement::new("INSERT INTO chunks (domain, id, pack, pack_offset, stored, plain, generation) VALUES ");
+        for (number, ((domain, id), location)) in batch.iter().enumerate() {
+            statement.push(if number == 0 { "(" } else { ", (" });
+            statement
+                .list([domain.as_bytes(), &id[..], location.pack.as_bytes()].map(|bytes| Value::Bytes(bytes.to_vec())));
+            let numbers = [location.offset, location.stored, location.plain, location.generation];
+            statement.push(", ").list(numbers.map(i64::from));
+            statement.push(")");
+        }
+        statement.push(" ON CONFLICT DO NOTHING");
+        tx.execute(statement.query()).await?;
+    }
+    Ok(())
+}
+
+fn location(row: &AnyRow) -> Result<Location> {
+    Ok(Location {
+        pack: Uuid::from_bytes(row.bytes("pack")?),
+        offset: row.number("pack_offset")?,
+        stored: row.number("stored")?,
+        plain: row.number("plain")?,
+        generation: row.number("generation")?,
+    })
+}
