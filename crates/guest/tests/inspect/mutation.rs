@@ -9,7 +9,7 @@ use guest::inspect;
 
 use crate::disks::{Memory, Node, debian, dirty, elf, ext, fat, put, table, text};
 
-const ROUNDS: u32 = 4000;
+const ROUNDS: u32 = 2500;
 const SEED: u64 = 0x6d6f_6c64_6500_0001;
 
 /// A disk with some of its bytes replaced.
