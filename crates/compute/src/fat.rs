@@ -130,7 +130,7 @@ fn named(name: &Name, attributes: u8, cluster: usize, length: usize) -> Vec<u8> 
     let mut units: Vec<u16> = name.0.encode_utf16().collect();
     let parts = units.len().div_ceil(PART);
     // A name that does not fill its last part ends with 0 and is filled up with 0xffff.
-    if units.len() % PART != 0 {
+    if !units.len().is_multiple_of(PART) {
         units.push(0);
         units.resize(parts * PART, 0xffff);
     }

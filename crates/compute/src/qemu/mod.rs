@@ -4,7 +4,7 @@
 //! <directory>/                     0700: config drives hold secrets
 //!   probe.img                      boot sector of the probe guest (see `probe`)
 //!   <server id>/                   made by the first start, removed by delete
-//!     root.qcow2                   the guest's writes, over the base file
+//!     root.qcow2                   the guest's writes, over the base file; root.qcow2.<pid> until it is whole
 //!     config.img                   config drive, made anew at each start
 //!     uefi.vars                    UEFI variables, only with UEFI
 //!     console.log                  serial port, appended to over all starts
@@ -48,6 +48,7 @@ use model::ServerId;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio::time::Instant;
 
 use self::command::{Accelerator, Host};
 pub use self::options::{Acceleration, Network, QemuOptions};
@@ -58,6 +59,8 @@ use crate::{Driver, Error, ErrorKind, Firmware, Power, Result, ServerSpec, Stop}
 
 /// Longest time for QEMU to close its files after SIGTERM.
 const CLOSE_LIMIT: Duration = Duration::from_secs(10);
+/// How often a control socket that is not there is tried again.
+const RETRY_POLL: Duration = Duration::from_millis(20);
 
 /// Runs servers as QEMU processes on this host.
 pub struct QemuDriver {
@@ -150,22 +153,32 @@ impl QemuDriver {
         launch::run(&qemu, command::arguments(spec, &base, &host), directory, spec.id).await
     }
 
-    /// Asks QEMU how its guest is. The process may end at any moment, which is `Off`.
+    /// Returns whether the server has a process; its guest runs then, even if it was paused.
+    async fn go_on(&self, id: ServerId, directory: &Path) -> Result<bool> {
+        let Some(process) = Process::find(directory, id)? else { return Ok(false) };
+        match self.ask(id, directory, &process).await? {
+            Power::Running => {}
+            Power::Paused { .. } => self.tell(id, directory, "cont").await?,
+            Power::Off | Power::Absent => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Asks QEMU how its guest is; a process that ends meanwhile is `Off`.
     async fn ask(&self, id: ServerId, directory: &Path, process: &Process) -> Result<Power> {
         let locks = self.locks(id);
         let _held = locks.control.lock().await;
-        let answer = async {
-            let mut qmp = Qmp::connect(directory).await?;
-            let status = qmp.execute("query-status").await?;
-            match status.get("status").and_then(Value::as_str) {
-                Some("running") => Ok(Power::Running),
-                Some("io-error") => Ok(Power::Paused { reason: disk_fault(&qmp.execute("query-block").await?) }),
-                status => Ok(Power::Paused { reason: paused_because(status).into() }),
+        let give_up = Instant::now() + CLOSE_LIMIT;
+        loop {
+            match query(directory).await {
+                Ok(power) => return Ok(power),
+                Err(_) if process.has_ended() => return Ok(Power::Off),
+                // The control socket appears a moment after the process and goes a moment before it.
+                Err(error) if error.kind() == ErrorKind::Io && Instant::now() < give_up => {
+                    process.ends_within(RETRY_POLL).await;
+                }
+                Err(error) => return Err(error),
             }
-        };
-        match answer.await {
-            Err(_) if process.has_ended() => Ok(Power::Off),
-            answer => answer,
         }
     }
 
@@ -199,14 +212,17 @@ impl Driver for QemuDriver {
         let locks = self.locks(spec.id);
         let _held = locks.life.lock().await;
         let directory = self.directory(spec.id);
-        if let Some(process) = Process::find(&directory, spec.id)? {
-            match self.ask(spec.id, &directory, &process).await? {
-                Power::Running => return Ok(()),
-                Power::Paused { .. } => return self.tell(spec.id, &directory, "cont").await,
-                Power::Off | Power::Absent => {}
-            }
+        if self.go_on(spec.id, &directory).await? {
+            return Ok(());
         }
-        self.launch(spec, &directory).await
+        match self.launch(spec, &directory).await {
+            // A QEMU that another Molde spawned, perhaps just before it was killed, may have been faster.
+            Err(error) if self.go_on(spec.id, &directory).await.unwrap_or(false) => {
+                tracing::info!(server = %spec.id, %error, "another process of this server was faster");
+                Ok(())
+            }
+            launched => launched,
+        }
     }
 
     async fn stop(&self, id: ServerId, how: Stop) -> Result<()> {
@@ -286,16 +302,26 @@ impl Driver for QemuDriver {
             match self.power(id).await {
                 Ok(Power::Absent) => {}
                 Ok(power) => found.push((id, power)),
-                // One mute QEMU must not hide the others; its process is there, so the server is not off.
-                Err(error) if error.kind() == ErrorKind::Unresponsive => {
+                // One mute QEMU must not hide the others. It has a directory, and is not known to be off.
+                Err(error) => {
                     tracing::warn!(server = %id, %error, "adopted, but its state is not known");
-                    found.push((id, Power::Paused { reason: error.to_string() }));
+                    found.push((id, Power::Paused { reason: format!("its state is not known: {error}") }));
                 }
-                Err(error) => return Err(error),
             }
         }
         Ok(found)
     }
+}
+
+/// Asks the QEMU of the server in `directory` how its guest is.
+async fn query(directory: &Path) -> Result<Power> {
+    let mut qmp = Qmp::connect(directory).await?;
+    let status = qmp.execute("query-status").await?;
+    Ok(match status.get("status").and_then(Value::as_str) {
+        Some("running") => Power::Running,
+        Some("io-error") => Power::Paused { reason: disk_fault(&qmp.execute("query-block").await?) },
+        status => Power::Paused { reason: paused_because(status).into() },
+    })
 }
 
 fn disk_fault(blocks: &Value) -> String {

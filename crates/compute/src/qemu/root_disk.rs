@@ -17,7 +17,6 @@ use crate::{BaseFormat, Error, ErrorKind, Result, ServerSpec};
 
 /// Name of the overlay in a server's directory.
 pub(super) const OVERLAY: &str = "root.qcow2";
-const OVERLAY_UNFINISHED: &str = "root.qcow2.new";
 
 /// `qemu-img create` writes a few hundred KiB; more time than this means that the storage hangs.
 const CREATE_LIMIT: Duration = Duration::from_secs(60);
@@ -131,9 +130,11 @@ pub(super) async fn ensure_overlay(qemu_img: &Path, directory: &Path, base: &Bas
     if tokio::fs::try_exists(directory.join(OVERLAY)).await.map_err(io("look for"))? {
         return Ok(());
     }
+    // The name is this process's own: a qemu-img whose Molde was killed may still be writing its file.
+    let unfinished = format!("{OVERLAY}.{}", std::process::id());
     let mut create = Command::new(qemu_img);
     create
-        .args(["create", "-q", "-f", "qcow2", "-F", base.driver(), "-b", &base.path, OVERLAY_UNFINISHED])
+        .args(["create", "-q", "-f", "qcow2", "-F", base.driver(), "-b", &base.path, &unfinished])
         .arg(root_bytes.next_multiple_of(SECTOR).to_string())
         .current_dir(directory)
         .env_clear()
@@ -150,8 +151,8 @@ pub(super) async fn ensure_overlay(qemu_img: &Path, directory: &Path, base: &Bas
         let why = says.lines().next_back().unwrap_or("it says nothing").trim_start_matches("qemu-img: ");
         return Err(Error::new(ErrorKind::Failed, format!("qemu-img cannot make the server's root disk: {why}")));
     }
-    // A crash before the rename leaves a file that is made anew; after it, the overlay is whole.
-    let unfinished = directory.join(OVERLAY_UNFINISHED);
+    // A crash before the rename leaves a file that nobody uses; after it, the overlay is whole.
+    let unfinished = directory.join(unfinished);
     tokio::fs::File::open(&unfinished).await.map_err(io("open"))?.sync_all().await.map_err(io("flush"))?;
     tokio::fs::rename(&unfinished, directory.join(OVERLAY)).await.map_err(io("put in place"))
 }

@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use compute::{Driver, Power, Stop};
 use model::ServerId;
@@ -10,17 +12,19 @@ use model::ServerId;
 use crate::bench::{Bench, is_alive, qemu_processes, run, text, until};
 use crate::guest::Mode;
 
-/// Starts the example `boot` as another process and returns it with the server that it has started.
-fn boot_elsewhere(bench: &Bench, disk: &std::path::Path) -> (Child, ServerId) {
+/// Starts the example `boot`, which starts a server, as another process.
+fn spawn_boot(bench: &Bench, disk: &Path) -> Child {
     // Test binaries lie in `deps`, examples beside it.
     let here = std::env::current_exe().unwrap();
     let example = here.parent().unwrap().with_file_name("examples").join("boot");
     assert!(example.exists(), "`cargo build -p molde-compute --examples` makes {}", example.display());
-    let mut process = Command::new(example)
-        .args([text(disk), text(&bench.options.directory)])
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let arguments = [text(disk), text(&bench.options.directory)];
+    Command::new(example).args(arguments).stdout(Stdio::piped()).spawn().unwrap()
+}
+
+/// Runs the example `boot` and returns it with the server that it has started.
+fn boot_elsewhere(bench: &Bench, disk: &Path) -> (Child, ServerId) {
+    let mut process = spawn_boot(bench, disk);
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let id = line.trim().strip_prefix("started ").unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
@@ -111,4 +115,30 @@ async fn a_locked_pid_file_of_another_program_is_not_believed() {
     assert!(is_alive(holder.id()));
     holder.kill().unwrap();
     holder.wait().unwrap();
+}
+
+/// Kills Molde at many moments of a start; the next start of the same server must go on from there.
+#[tokio::test]
+async fn a_start_can_be_repeated_after_a_crash() {
+    let mut reached = 0;
+    for milliseconds in [2, 5, 10, 15, 20, 30, 40, 60, 90, 130] {
+        let bench = Bench::new().await;
+        let mut spec = bench.server(Mode::Obedient);
+        spec.disk_bytes = spec.base.metadata().unwrap().len();
+        let mut parent = spawn_boot(&bench, &spec.base);
+        // The moment of the crash is what this test varies; nothing depends on what it hits.
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        for (id, _) in bench.driver.adopt().await.unwrap() {
+            reached += 1;
+            spec.id = id;
+            bench.driver.start(&spec).await.unwrap_or_else(|error| panic!("after {milliseconds} ms: {error}"));
+            bench.wait_for_text(id, "boot 1").await;
+            assert_eq!(qemu_processes(&id.to_string()).len(), 1, "after {milliseconds} ms");
+            bench.driver.delete(id).await.unwrap();
+            assert!(!bench.directory(id).exists());
+        }
+    }
+    assert!(reached > 0, "no crash came after the server's directory was made");
 }
