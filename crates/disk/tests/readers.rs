@@ -9,7 +9,7 @@ use common::{Folder, Numbers, check_extents, open_bytes, open_file, qemu, qemu_i
 use disk::{FileSource, Format, Source, probe};
 
 /// Not a multiple of any cluster or grain size, and more than one grain table long.
-const SIZE: usize = (70 << 20) + 3 * 512;
+const SIZE: usize = (36 << 20) + 3 * 512;
 
 /// Checks that the image reads as qemu-img reads it, whole, in pieces, in random ranges and from many threads.
 fn check(path: &Path, format: Format, variant: &str, seed: u64) {
@@ -26,8 +26,11 @@ fn check(path: &Path, format: Format, variant: &str, seed: u64) {
     let found = read_all(&*disk, 512 << 10).unwrap();
     assert!(found == expected, "{} reads wrong", path.display());
     let data = check_extents(&*disk, &expected);
-    let mapped = mapped_data(path, name);
-    assert!(data >= mapped, "{data} bytes of data, and qemu-img knows {mapped}");
+    // qemu-img does not look for the holes of a fixed VHD.
+    if format != Format::Vhd || variant != "fixed" {
+        let mapped = mapped_data(path, name);
+        assert!(data >= mapped, "{data} bytes of data, and qemu-img knows {mapped}");
+    }
     random_ranges(&*disk, &expected, seed);
     std::thread::scope(|scope| {
         for thread in 0..3 {

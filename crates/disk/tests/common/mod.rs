@@ -49,8 +49,10 @@ pub(crate) fn seeded_disk(size: usize, seed: u64) -> Vec<u8> {
     let mut numbers = Numbers::new(seed);
     let mut disk = vec![0; size];
     let mut at = 0;
+    // Runs of at most 300 KiB, and in a small disk at least some.
+    let longest = (size as u64 / 512 / 30).clamp(1, 600);
     while at < size {
-        let length = (512 * (1 + numbers.below(600)) as usize).min(size - at);
+        let length = (512 * (1 + numbers.below(longest)) as usize).min(size - at);
         let part = &mut disk[at..at + length];
         match numbers.below(10) {
             0 => {

@@ -232,7 +232,9 @@ impl Layout {
         // The last cluster may reach past the end of the disk; that part is zeros.
         let inside = self.disk.len().saturating_sub(start).min(length as u64) as usize;
         let (data, padding) = buf[..length].split_at_mut(inside);
-        self.disk.read_at(data, start)?;
+        if !data.is_empty() {
+            self.disk.read_at(data, start)?;
+        }
         padding.fill(0);
         Ok(length)
     }

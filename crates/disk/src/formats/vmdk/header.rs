@@ -111,10 +111,7 @@ impl Header {
             ));
         }
         if self.descriptor_offset == 0 || self.descriptor_length == 0 {
-            return Err(Error::refused("the VMDK has no descriptor: it is one extent of a disk of several files")
-                .with_hint(
-                    "make one file of them with: qemu-img convert -O vmdk -o subformat=streamOptimized DISK.vmdk OUT",
-                ));
+            return Err(one_of_several());
         }
         if self.descriptor_length > MAX_DESCRIPTOR {
             let length = self.descriptor_length;
@@ -123,6 +120,12 @@ impl Header {
         check_inside("the descriptor", self.descriptor_offset, self.descriptor_length, len)?;
         check_inside("the grain directory", self.directory_offset, self.directory_entries() * 4, len)
     }
+}
+
+/// The error for an extent that belongs to a descriptor elsewhere.
+pub(super) fn one_of_several() -> Error {
+    Error::refused("the VMDK has no descriptor: it is one extent of a disk of several files")
+        .with_hint("make one file of them with: qemu-img convert -O vmdk -o subformat=streamOptimized DISK.vmdk OUT")
 }
 
 /// Turns sectors into bytes.

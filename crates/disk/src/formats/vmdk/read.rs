@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::descriptor::{Descriptor, is_descriptor};
-use super::header::{Header, SECTOR};
+use super::header::{Header, SECTOR, one_of_several};
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::fields::{check_inside, le32, le64, read_bytes, read_table};
@@ -26,6 +26,9 @@ pub(crate) fn open(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     let header = Header::read(&*file)?;
     let length = header.descriptor_length as usize;
     let text = read_bytes(&*file, header.descriptor_offset, length, "the descriptor")?;
+    if text.first() == Some(&0) {
+        return Err(one_of_several());
+    }
     let descriptor = Descriptor::parse(&text)?;
     let variant = descriptor.check_embedded(header.size, header.compressed, gate)?.to_owned();
     let notes = if header.unclean { vec!["the file was not closed cleanly".to_owned()] } else { Vec::new() };
