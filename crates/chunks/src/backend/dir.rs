@@ -1,0 +1,249 @@
+//! Objects in a local directory.
+//!
+//! `packs/<id>` lies at `packs/<last two digits of the id>/<id>`, and so do names below any folder: the last
+//! digits of an id are random in every UUID version, its first ones are a time in some, which would fill one
+//! folder. A single name, such as `store`, lies at the top. `tmp/` holds what is being written.
+//!
+//! put: write `tmp/<random>` -> fsync it -> hard-link it to its name, which fails when that exists
+//!      -> fsync the folder -> unlink the temporary name.
+//! A file in `tmp/` is locked as long as its writer lives, so that opening the directory after a crash can
+//! remove what was left without looking at a clock.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, IoSlice, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use uuid::Uuid;
+
+use super::{Backend, OBJECT_LENGTH_MAX, check_name, check_prefix, past_the_end, too_large};
+use crate::blocking::Threads;
+use crate::{Error, ErrorKind, Result};
+
+/// System calls that may wait for the disk at once.
+const PARALLEL_CALLS: usize = 16;
+const TEMPORARY: &str = "tmp";
+
+/// A backend in one directory of this host, which must lie on a file system with hard links.
+pub struct DirBackend {
+    root: Arc<Path>,
+    threads: Threads,
+}
+
+impl DirBackend {
+    /// Opens the directory `root`, making it when it is missing, and removes what a crash left half written.
+    pub async fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        let root: PathBuf = root.into();
+        let backend = Self { root: root.into(), threads: Threads::new(PARALLEL_CALLS) };
+        let root = Arc::clone(&backend.root);
+        backend.threads.run(move || prepare(&root)).await?;
+        Ok(backend)
+    }
+
+    async fn with_path<T: Send + 'static>(
+        &self,
+        name: &str,
+        call: impl FnOnce(&Path, &str, &Path) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        check_name(name)?;
+        let (root, name) = (Arc::clone(&self.root), name.to_owned());
+        self.threads.run(move || call(&root, &name, &path_of(&root, &name))).await
+    }
+}
+
+#[async_trait]
+impl Backend for DirBackend {
+    async fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<()> {
+        self.with_path(name, move |root, _, path| put(root, path, &parts)).await
+    }
+
+    async fn get(&self, name: &str) -> Result<Bytes> {
+        let read = |_: &Path, name: &str, path: &Path| {
+            let (file, size) = open(path)?;
+            match usize::try_from(size) {
+                Ok(length) if size <= OBJECT_LENGTH_MAX => read_at(&file, path, 0, length),
+                _ => Err(too_large(name, size)),
+            }
+        };
+        self.with_path(name, read).await
+    }
+
+    async fn get_range(&self, name: &str, offset: u64, length: usize) -> Result<Bytes> {
+        let read = move |_: &Path, name: &str, path: &Path| {
+            let (file, size) = open(path)?;
+            // Checked before the allocation, so that a bad length costs nothing.
+            if offset.checked_add(length as u64).is_none_or(|end| end > size) {
+                return Err(past_the_end(name, offset, length, size));
+            }
+            read_at(&file, path, offset, length)
+        };
+        self.with_path(name, read).await
+    }
+
+    async fn size(&self, name: &str) -> Result<u64> {
+        self.with_path(name, |_, _, path| Ok(open(path)?.1)).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        check_prefix(prefix)?;
+        let (root, prefix) = (Arc::clone(&self.root), prefix.to_owned());
+        self.threads.run(move || list(&root, &prefix)).await
+    }
+
+    async fn delete(&self, name: &str) -> Result<()> {
+        self.with_path(name, |_, _, path| delete(path)).await
+    }
+}
+
+fn path_of(root: &Path, name: &str) -> PathBuf {
+    match name.rsplit_once('/') {
+        None => root.join(name),
+        Some((folder, last)) => root.join(folder).join(fan_out(last)).join(last),
+    }
+}
+
+/// Returns the folder for a name: its last two bytes, which are ASCII by [`check_name`].
+fn fan_out(last: &str) -> &str {
+    last.get(last.len().saturating_sub(2)..).unwrap_or(last)
+}
+
+fn prepare(root: &Path) -> Result<()> {
+    let temporary = root.join(TEMPORARY);
+    fs::create_dir_all(&temporary).map_err(|e| Error::io("create the folder", &temporary, e))?;
+    sync_folder(root)?;
+    if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        sync_folder(parent)?;
+    }
+    let entries = fs::read_dir(&temporary).map_err(|e| Error::io("list", &temporary, e))?;
+    for entry in entries {
+        let path = entry.map_err(|e| Error::io("list", &temporary, e))?.path();
+        // Whoever still writes it holds the lock; whoever removed it meanwhile did our work.
+        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+            tracing::info!(path = %path.display(), "removing a file that was left half written");
+            let _ = fs::remove_file(&path);
+        }
+    }
+    Ok(())
+}
+
+fn put(root: &Path, path: &Path, parts: &[Bytes]) -> Result<()> {
+    let folder = path.parent().unwrap_or(root);
+    make_folders(root, folder)?;
+    // Spares writing what would be refused; the link below is what decides.
+    if path.exists() {
+        return Err(Error::io("create", path, io::ErrorKind::AlreadyExists.into()));
+    }
+    let temporary = root.join(TEMPORARY).join(Uuid::new_v4().to_string());
+    let written = write_temporary(&temporary, parts)
+        .map_err(|e| Error::io("write to", &temporary, e))
+        .and_then(|_locked| fs::hard_link(&temporary, path).map_err(|e| Error::io("create", path, e)));
+    let removed = fs::remove_file(&temporary);
+    written?;
+    if let Err(error) = removed {
+        tracing::warn!(path = %temporary.display(), %error, "a temporary file stays until the next start");
+    }
+    sync_folder(folder)
+}
+
+/// Returns the file, durable and still locked.
+fn write_temporary(temporary: &Path, parts: &[Bytes]) -> io::Result<File> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+    file.lock()?;
+    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    let mut left = slices.as_mut_slice();
+    IoSlice::advance_slices(&mut left, 0); // Drops leading empty parts.
+    while !left.is_empty() {
+        match file.write_vectored(left) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => IoSlice::advance_slices(&mut left, count),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    file.sync_all()?;
+    Ok(file)
+}
+
+/// Makes the folders from `root` down to `folder`, each durable in its parent before it is used.
+fn make_folders(root: &Path, folder: &Path) -> Result<()> {
+    if folder == root || folder.is_dir() {
+        return Ok(());
+    }
+    let parent = folder.parent().unwrap_or(root);
+    make_folders(root, parent)?;
+    match fs::create_dir(folder) {
+        Ok(()) => {}
+        // Another writer made it and may not have synced it yet, so sync here too.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(Error::io("create the folder", folder, e)),
+    }
+    sync_folder(parent)
+}
+
+fn sync_folder(folder: &Path) -> Result<()> {
+    File::open(folder).and_then(|file| file.sync_all()).map_err(|e| Error::io("sync the folder", folder, e))
+}
+
+fn open(path: &Path) -> Result<(File, u64)> {
+    let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
+    let metadata = file.metadata().map_err(|e| Error::io("read", path, e))?;
+    if !metadata.is_file() {
+        return Err(Error::new(ErrorKind::NotFound, format!("{} is no file", path.display())));
+    }
+    Ok((file, metadata.len()))
+}
+
+fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> Result<Bytes> {
+    let mut buf = vec![0; length];
+    file.read_exact_at(&mut buf, offset).map_err(|e| Error::io("read", path, e))?;
+    Ok(buf.into())
+}
+
+fn delete(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Ok(()) => sync_folder(path.parent().unwrap_or(Path::new("."))),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io("remove", path, e)),
+    }
+}
+
+/// Walks the folder of `prefix`; a file counts when it lies where its name belongs.
+fn list(root: &Path, prefix: &str) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let (mut folders, temporary) = (vec![root.join(prefix)], root.join(TEMPORARY));
+    while let Some(folder) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(Error::io("list", &folder, e)),
+        };
+        for entry in entries {
+            let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
+            let path = entry.path();
+            let kind = entry.file_type().map_err(|e| Error::io("list", &path, e))?;
+            if kind.is_dir() {
+                if path != temporary {
+                    folders.push(path);
+                }
+            } else if let Some(name) = name_of(root, &path) {
+                names.push(name);
+            }
+        }
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// The reverse of [`path_of`].
+fn name_of(root: &Path, path: &Path) -> Option<String> {
+    let relative = path.strip_prefix(root).ok()?.to_str()?;
+    let mut parts: Vec<&str> = relative.split('/').collect();
+    if parts.len() > 1 {
+        parts.remove(parts.len() - 2);
+    }
+    let name = parts.join("/");
+    (check_name(&name).is_ok() && path_of(root, &name) == path).then_some(name)
+}

@@ -1,0 +1,137 @@
+//! Dedup domains: their secrets, and the ids and keys that are derived from them.
+//!
+//! A domain (a project) has one random secret per generation, wrapped by the key service in the write-once
+//! object `domains/<domain>/<generation>`. Ids come from generation 1 for ever, so that a rotation loses no
+//! dedup; keys come from the generation in which a blob was sealed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keys::{Kms, Secret, cipher};
+use tokio::sync::Mutex;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::backend::Backend;
+use crate::blob::{BlobId, BlobKey, Kind};
+use crate::record::{RecordWriter, open_record};
+use crate::{Error, ErrorKind, Result};
+
+const MAGIC: [u8; 8] = *b"MOLDE-DS";
+const SECRET_LENGTH: usize = 32;
+const FIRST_GENERATION: u32 = 1;
+
+/// A domain whose secrets are open.
+pub(crate) struct Domain {
+    pub(crate) id: Uuid,
+    /// The generation under which new blobs are sealed.
+    pub(crate) generation: u32,
+    /// One key per kind of blob, in the order of [`Kind::ALL`].
+    id_keys: [BlobKey; 3],
+    seal_keys: Mutex<BTreeMap<u32, Arc<BlobKey>>>,
+    current: Arc<BlobKey>,
+    backend: Arc<dyn Backend>,
+    kms: Arc<dyn Kms>,
+}
+
+impl Domain {
+    /// Opens the domain `id`, making its first secret when it has none.
+    pub(crate) async fn open(backend: &Arc<dyn Backend>, kms: &Arc<dyn Kms>, id: Uuid) -> Result<Self> {
+        let names = backend.list(&format!("domains/{id}/")).await?;
+        let generation = names.iter().filter_map(|name| parse_generation(id, name)).max().unwrap_or(FIRST_GENERATION);
+        if names.is_empty() {
+            create(backend, kms, id).await?;
+        }
+        let first = load(backend, kms, id, FIRST_GENERATION).await?;
+        let id_keys = Kind::ALL.map(|kind| {
+            Zeroizing::new(blake3::derive_key(&format!("molde store 2026 v1 id of a {kind}"), first.expose()))
+        });
+        let current = match generation {
+            FIRST_GENERATION => seal_key(&first, generation),
+            _ => seal_key(&load(backend, kms, id, generation).await?, generation),
+        };
+        let current = Arc::new(current);
+        let seal_keys = Mutex::new(BTreeMap::from([(generation, Arc::clone(&current))]));
+        Ok(Self { id, generation, id_keys, seal_keys, current, backend: Arc::clone(backend), kms: Arc::clone(kms) })
+    }
+
+    /// Returns the id of a blob with these plain bytes.
+    pub(crate) fn blob_id(&self, kind: Kind, plain: &[u8]) -> BlobId {
+        *blake3::keyed_hash(&self.id_keys[kind as usize - 1], plain).as_bytes()
+    }
+
+    /// Returns the key of a blob that is sealed now, under the current generation.
+    pub(crate) fn new_key(&self, id: &BlobId) -> BlobKey {
+        blob_key(&self.current, id)
+    }
+
+    /// Returns the key of a blob that was sealed under `generation`.
+    pub(crate) async fn stored_key(&self, generation: u32, id: &BlobId) -> Result<BlobKey> {
+        if generation == self.generation {
+            return Ok(self.new_key(id));
+        }
+        let mut seal_keys = self.seal_keys.lock().await;
+        if let Some(key) = seal_keys.get(&generation) {
+            return Ok(blob_key(key, id));
+        }
+        let secret = load(&self.backend, &self.kms, self.id, generation).await?;
+        let key = seal_keys.entry(generation).or_insert_with(|| Arc::new(seal_key(&secret, generation)));
+        Ok(blob_key(key, id))
+    }
+}
+
+fn seal_key(secret: &Secret, generation: u32) -> BlobKey {
+    let mut hasher = blake3::Hasher::new_derive_key("molde store 2026 v1 seal of blobs");
+    hasher.update(secret.expose()).update(&generation.to_le_bytes());
+    Zeroizing::new(*hasher.finalize().as_bytes())
+}
+
+fn blob_key(seal_key: &BlobKey, id: &BlobId) -> BlobKey {
+    Zeroizing::new(*blake3::keyed_hash(seal_key, id).as_bytes())
+}
+
+fn name(id: Uuid, generation: u32) -> String {
+    format!("domains/{id}/{generation:08x}")
+}
+
+fn parse_generation(id: Uuid, name: &str) -> Option<u32> {
+    let generation = u32::from_str_radix(name.rsplit('/').next()?, 16).ok()?;
+    (name == self::name(id, generation)).then_some(generation)
+}
+
+fn context(id: Uuid, generation: u32) -> Vec<u8> {
+    format!("domain:{id}:{generation}").into_bytes()
+}
+
+/// Writes the first secret, unless another process is faster.
+async fn create(backend: &Arc<dyn Backend>, kms: &Arc<dyn Kms>, id: Uuid) -> Result<()> {
+    let doing = "make the secret of a dedup domain";
+    let secret = Secret::random(SECRET_LENGTH).map_err(|e| Error::keys(doing, e))?;
+    let wrapped = kms.wrap(&context(id, FIRST_GENERATION), secret.expose()).await.map_err(|e| Error::keys(doing, e))?;
+    let record = RecordWriter::new(MAGIC).bytes(id.as_bytes()).u32(FIRST_GENERATION).bytes(&wrapped).finish();
+    match backend.put(&name(id, FIRST_GENERATION), vec![Bytes::from(record)]).await {
+        Err(error) if error.kind() != ErrorKind::Exists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn load(backend: &Arc<dyn Backend>, kms: &Arc<dyn Kms>, id: Uuid, generation: u32) -> Result<Secret> {
+    let what = format!("the secret of domain {id}, generation {generation},");
+    let record = backend.get(&name(id, generation)).await.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => Error::corrupt(format!("{what} is missing")).with_source(error),
+        _ => error,
+    })?;
+    let mut fields = open_record(&what, MAGIC, &record)?;
+    if (fields.uuid()?, fields.u32()?) != (id, generation) {
+        return Err(Error::corrupt(format!("{what} is that of another domain or generation")));
+    }
+    let secret = kms
+        .unwrap(&context(id, generation), fields.rest())
+        .await
+        .map_err(|e| Error::keys("unwrap the secret of a dedup domain", e))?;
+    if secret.expose().len() == cipher::KEY_LENGTH {
+        return Ok(secret);
+    }
+    Err(Error::corrupt(format!("{what} has the wrong length")))
+}

@@ -1,0 +1,40 @@
+//! What Molde keeps: content cut into chunks, sealed, packed and listed in manifests.
+//!
+//! ```text
+//! Store --writer--> cut -> id -> known? -> compress -> seal -> pack --> Backend, Index --> Head
+//!       --reader--> Head -> root -> segment -> chunk <-- range of a pack
+//! ```
+//! Invariants: an object is written once and never changed; a head is written only when all that it names
+//! is durable and indexed, so a crash leaves orphans and never holes; what is read is exactly what was
+//! written, or an error. The bytes are described in `docs/formats/store.md`.
+//! Not here: who may read or write (`service`), what the bytes mean (`disk`).
+#![forbid(unsafe_code)]
+
+pub mod backend;
+mod blob;
+mod blocking;
+mod cache;
+mod concat;
+mod descriptor;
+mod domain;
+mod error;
+mod fetch;
+mod head;
+mod index;
+mod node;
+mod pack;
+mod reader;
+mod record;
+mod store;
+mod verify;
+mod writer;
+
+pub use backend::{Backend, DirBackend, MemoryBackend};
+pub use blob::{BlobId, ZERO_ID};
+pub use error::{Error, ErrorKind, Result};
+pub use head::Head;
+pub use index::{Index, IndexError, Location, MemoryIndex};
+pub use reader::Reader;
+pub use store::{Options, Store};
+pub use verify::{Scrubbed, Verified};
+pub use writer::{WriteStats, Writer};

@@ -1,0 +1,307 @@
+//! Content writer: turns a byte stream into sealed chunks in packs, manifest blobs and one head.
+//!
+//! cut -> batch: zero? id, known? -> compress, seal -> pack -> durable -> index rows -> ... -> root -> head
+//!
+//! Invariants: chunks keep the order of the stream. The head is written only when every blob that it leads to
+//! is durable and indexed. A call that failed or was given up half way leaves a writer that only fails.
+//!
+//! Memory with 512 KiB chunks, whatever the length of the content: the chunk being cut and a batch of 4,
+//! 2 batches being identified, 8 chunks being sealed (each twice while it is sealed), one pack being filled
+//! and one being written, 16 MiB each: below 48 MiB. A root being built adds 64 bytes per 512 MiB of content.
+
+mod finish;
+mod packer;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use uuid::Uuid;
+
+use self::packer::Packer;
+use crate::blob::{Binding, BlobId, Kind, is_zero, seal_chunk};
+use crate::blocking::Job;
+use crate::domain::Domain;
+use crate::index::Location;
+use crate::node::Entry;
+use crate::pack::SealedBlob;
+use crate::store::Store;
+use crate::{Error, Result};
+
+/// Chunks that are identified together and looked up in one question to the index.
+const BATCH_CHUNKS: usize = 4;
+/// Batches that are being identified at once.
+const BATCHES_MAX: usize = 2;
+/// Chunks that are being compressed and sealed at once.
+const SEALING_MAX: usize = 8;
+
+/// What a writer did so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteStats {
+    /// Chunks of the content, of every kind.
+    pub chunks: u64,
+    /// Chunks that are all zero, which cost nothing.
+    pub zero: u64,
+    /// Chunks that the domain had already.
+    pub known: u64,
+    /// Bytes of new blobs, sealed, of chunks and manifests.
+    pub stored_bytes: u64,
+}
+
+/// Writes one content. Dropping it gives up: what is stored by then belongs to nothing and can be collected.
+pub struct Writer {
+    store: Store,
+    domain: Arc<Domain>,
+    content: Uuid,
+    length: u64,
+    stats: WriteStats,
+    broken: bool,
+    /// The chunk being cut, shorter than a chunk.
+    cutting: Vec<u8>,
+    /// Chunks that wait to be a batch.
+    batch: Vec<Vec<u8>>,
+    identifying: VecDeque<Identifying>,
+    sealing: VecDeque<Sealing>,
+    packer: Packer,
+    /// Chunks of the segment being filled.
+    entries: Vec<Entry>,
+    segments: Vec<Entry>,
+}
+
+enum Identifying {
+    Zeros(u64),
+    Batch(Job<Result<Vec<Identified>>>),
+}
+
+enum Identified {
+    Zero,
+    Data { id: BlobId, plain: Vec<u8>, location: Option<Location> },
+}
+
+enum Sealing {
+    Zeros(u64),
+    Known(Entry),
+    New(Entry, Job<Result<SealedBlob>>),
+}
+
+impl Writer {
+    pub(crate) fn new(store: Store, domain: Arc<Domain>, content: Uuid) -> Self {
+        let packer = Packer::new(store.clone(), domain.id);
+        Self {
+            store,
+            domain,
+            content,
+            length: 0,
+            stats: WriteStats::default(),
+            broken: false,
+            cutting: Vec::new(),
+            batch: Vec::new(),
+            identifying: VecDeque::new(),
+            sealing: VecDeque::new(),
+            packer,
+            entries: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
+
+    /// Appends `bytes`. Waits while the pipeline is full, which holds back the sender.
+    pub async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
+        self.begin(bytes.len() as u64)?;
+        let chunk_size = self.store.chunk_size() as usize;
+        while !bytes.is_empty() {
+            let part = bytes.split_to(bytes.len().min(chunk_size - self.cutting.len()));
+            if part.len() + self.cutting.len() == chunk_size {
+                self.cutting.reserve_exact(part.len());
+            }
+            self.cutting.extend_from_slice(&part);
+            self.cut_full().await?;
+        }
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Appends `length` zeros, which costs next to nothing where they fill whole chunks.
+    pub async fn write_zeros(&mut self, length: u64) -> Result<()> {
+        self.begin(length)?;
+        let chunk_size = u64::from(self.store.chunk_size());
+        let mut left = length;
+        if !self.cutting.is_empty() {
+            let filling = left.min(chunk_size - self.cutting.len() as u64);
+            self.cutting.resize(self.cutting.len() + filling as usize, 0);
+            self.cut_full().await?;
+            left -= filling;
+        }
+        let whole = left / chunk_size;
+        if whole > 0 {
+            self.submit().await?;
+            self.stats.chunks += whole;
+            self.stats.zero += whole;
+            self.identifying.push_back(Identifying::Zeros(whole));
+        }
+        if left > whole * chunk_size {
+            self.cutting.resize((left - whole * chunk_size) as usize, 0);
+        }
+        self.broken = false;
+        Ok(())
+    }
+
+    /// Returns how many bytes were appended.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Returns what was done so far; chunks still in the pipeline count when they leave it.
+    #[must_use]
+    pub fn stats(&self) -> WriteStats {
+        WriteStats { stored_bytes: self.packer.stored_bytes, ..self.stats }
+    }
+
+    /// Marks the writer broken until the call that begins here succeeds, and counts `length` bytes.
+    fn begin(&mut self, length: u64) -> Result<()> {
+        if std::mem::replace(&mut self.broken, true) {
+            let message = format!("the writer of content {} failed before and cannot go on", self.content);
+            return Err(Error::invalid(message).with_hint("write the content again from its beginning"));
+        }
+        self.length = match self.length.checked_add(length) {
+            Some(sum) if sum <= self.store.length_max() => sum,
+            _ => return Err(Error::invalid(format!("a content has at most {} bytes", self.store.length_max()))),
+        };
+        Ok(())
+    }
+
+    async fn cut_full(&mut self) -> Result<()> {
+        if self.cutting.len() == self.store.chunk_size() as usize {
+            self.batch.push(std::mem::take(&mut self.cutting));
+            if self.batch.len() == BATCH_CHUNKS {
+                self.submit().await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts identifying the batch, and moves the pipeline on when it is full.
+    async fn submit(&mut self) -> Result<()> {
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            let job = identify(self.store.clone(), Arc::clone(&self.domain), batch);
+            self.identifying.push_back(Identifying::Batch(Job::spawn(job)));
+        }
+        while self.identifying.len() > BATCHES_MAX {
+            self.step().await?;
+        }
+        Ok(())
+    }
+
+    /// Takes the oldest batch out of identification and starts sealing what is new in it.
+    async fn step(&mut self) -> Result<()> {
+        match self.identifying.pop_front() {
+            None => {}
+            Some(Identifying::Zeros(count)) => self.advance(Sealing::Zeros(count)).await?,
+            Some(Identifying::Batch(mut job)) => {
+                for identified in job.wait().await? {
+                    self.stats.chunks += 1;
+                    let next = self.decide(identified).await?;
+                    self.advance(next).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn decide(&mut self, identified: Identified) -> Result<Sealing> {
+        let Identified::Data { id, plain, location } = identified else {
+            self.stats.zero += 1;
+            return Ok(Sealing::Zeros(1));
+        };
+        if let Some(location) = location {
+            self.stats.known += 1;
+            let key = self.domain.stored_key(location.generation, &id).await?;
+            return Ok(Sealing::Known(Entry { id, key }));
+        }
+        let entry = Entry { id, key: self.domain.new_key(&id) };
+        if self.packer.promise(id) {
+            self.stats.known += 1;
+            return Ok(Sealing::Known(entry));
+        }
+        let (cpu, binding, key) =
+            (self.store.cpu().clone(), self.binding(Kind::Chunk, id, plain.len()), entry.key.clone());
+        let job = Job::spawn(async move { cpu.run(move || seal(&plain, &binding, &key)).await });
+        Ok(Sealing::New(entry, job))
+    }
+
+    /// Puts a piece at the end of the sealing queue, taking out the oldest while it is full.
+    async fn advance(&mut self, piece: Sealing) -> Result<()> {
+        while self.sealing.len() >= SEALING_MAX {
+            self.pack_oldest().await?;
+        }
+        self.sealing.push_back(piece);
+        Ok(())
+    }
+
+    async fn pack_oldest(&mut self) -> Result<()> {
+        match self.sealing.pop_front() {
+            None => Ok(()),
+            Some(Sealing::Zeros(count)) => self.list_zeros(count).await,
+            Some(Sealing::Known(entry)) => self.list(entry).await,
+            Some(Sealing::New(entry, mut job)) => {
+                let blob = job.wait().await?;
+                self.packer.push(blob).await?;
+                self.list(entry).await
+            }
+        }
+    }
+
+    /// Empties the pipeline; a chunk that is being cut stays where it is.
+    pub(crate) async fn drain(&mut self) -> Result<()> {
+        self.submit().await?;
+        while !self.identifying.is_empty() {
+            self.step().await?;
+        }
+        while !self.sealing.is_empty() {
+            self.pack_oldest().await?;
+        }
+        Ok(())
+    }
+
+    /// What the seal of a new blob binds.
+    fn binding(&self, kind: Kind, id: BlobId, plain: usize) -> Binding {
+        let plain = u32::try_from(plain).expect("chunks and manifests are far below 4 GiB");
+        Binding { kind, domain: self.domain.id, generation: self.domain.generation, id, plain }
+    }
+}
+
+/// Finds out which chunks are zero and which are known.
+async fn identify(store: Store, domain: Arc<Domain>, batch: Vec<Vec<u8>>) -> Result<Vec<Identified>> {
+    let domain_id = domain.id;
+    let hash = move |plain: Vec<u8>| match is_zero(&plain) {
+        true => Identified::Zero,
+        false => Identified::Data { id: domain.blob_id(Kind::Chunk, &plain), plain, location: None },
+    };
+    let mut batch: Vec<_> = store.cpu().run(move || batch.into_iter().map(hash).collect()).await;
+    let data = batch.iter_mut().filter_map(|identified| match identified {
+        Identified::Zero => None,
+        Identified::Data { id, location, .. } => Some((*id, location)),
+    });
+    let (ids, places): (Vec<_>, Vec<_>) = data.unzip();
+    for (place, found) in places.into_iter().zip(store.locate(domain_id, &ids).await?) {
+        *place = found;
+    }
+    Ok(batch)
+}
+
+fn seal(plain: &[u8], binding: &Binding, key: &crate::blob::BlobKey) -> Result<SealedBlob> {
+    Ok(sealed_blob(seal_chunk(plain, binding, key)?, binding))
+}
+
+fn sealed_blob(stored: Vec<u8>, binding: &Binding) -> SealedBlob {
+    SealedBlob {
+        kind: binding.kind,
+        domain: binding.domain,
+        id: binding.id,
+        generation: binding.generation,
+        plain: binding.plain,
+        outer: *blake3::hash(&stored).as_bytes(),
+        stored: stored.into(),
+    }
+}

@@ -1,0 +1,128 @@
+//! The packer: fills one pack while the one before is written and indexed.
+
+use std::collections::HashSet;
+
+use uuid::Uuid;
+
+use crate::blob::BlobId;
+use crate::blocking::Job;
+use crate::pack::{self, FullPack, PackBuilder, SealedBlob};
+use crate::store::Store;
+use crate::{Error, ErrorKind, Result};
+
+/// Ids that are remembered at least; above two packs of blobs, so that nothing is forgotten before it is
+/// indexed.
+const RECENT_MIN: usize = 4 * pack::BLOBS_MAX;
+
+/// Takes sealed blobs in order and makes them durable.
+pub(super) struct Packer {
+    store: Store,
+    domain: Uuid,
+    open: PackBuilder,
+    in_flight: Option<Job<Result<()>>>,
+    recent: Recent,
+    /// Stored bytes of all blobs taken.
+    pub(super) stored_bytes: u64,
+}
+
+impl Packer {
+    pub(super) fn new(store: Store, domain: Uuid) -> Self {
+        let open = store.new_pack();
+        Self { store, domain, open, in_flight: None, recent: Recent::default(), stored_bytes: 0 }
+    }
+
+    /// Returns whether this packer was promised the blob before; if not, the caller now promises it.
+    pub(super) fn promise(&mut self, id: BlobId) -> bool {
+        self.recent.insert(id)
+    }
+
+    /// Takes a blob. Returns at once unless it needs a new pack while the last is still being written.
+    pub(super) async fn push(&mut self, blob: SealedBlob) -> Result<()> {
+        if !self.open.fits(blob.stored.len()) {
+            self.start_writing().await?;
+        }
+        self.stored_bytes += blob.stored.len() as u64;
+        self.open.push(blob);
+        Ok(())
+    }
+
+    /// Returns when all blobs taken are durable and indexed.
+    pub(super) async fn settle(&mut self) -> Result<()> {
+        if !self.open.is_empty() {
+            self.start_writing().await?;
+        }
+        self.wait().await
+    }
+
+    async fn start_writing(&mut self) -> Result<()> {
+        self.wait().await?;
+        let next = self.store.new_pack();
+        let full = std::mem::replace(&mut self.open, next).finish();
+        self.in_flight = Some(Job::spawn(write_pack(self.store.clone(), self.domain, full)));
+        Ok(())
+    }
+
+    async fn wait(&mut self) -> Result<()> {
+        match self.in_flight.take() {
+            Some(mut job) => job.wait().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// Makes a pack durable, then its index rows.
+async fn write_pack(store: Store, domain: Uuid, pack: FullPack) -> Result<()> {
+    store.backend().put(&pack::name(pack.id), pack.parts).await?;
+    let blobs: Vec<_> = pack.entries.iter().map(|entry| (entry.domain, entry.id, entry.location)).collect();
+    let added = store.index().add_pack(pack.id, pack.size, &blobs).await;
+    added.map_err(|e| Error::index("record a pack", e))?;
+    // Another writer may have stored one of the blobs meanwhile. That is no harm unless the domain's secret
+    // was rotated between the two: then the index leads to a blob that our keys do not open.
+    let ids: Vec<_> = pack.entries.iter().map(|entry| entry.id).collect();
+    let found = store.locate(domain, &ids).await?;
+    for (entry, found) in pack.entries.iter().zip(found) {
+        let Some(found) = found else {
+            let message = format!("the chunk index forgot what it was told about pack {}", pack.id);
+            return Err(Error::new(ErrorKind::Io, message));
+        };
+        if found.generation != entry.location.generation {
+            return Err(Error::new(ErrorKind::Conflict, "the secret of the dedup domain was rotated during a write")
+                .with_hint("write the content again"));
+        }
+    }
+    Ok(())
+}
+
+/// Remembers the last [`RECENT_MIN`] ids and up to twice as many, in bounded memory.
+#[derive(Default)]
+struct Recent {
+    young: HashSet<BlobId>,
+    old: HashSet<BlobId>,
+}
+
+impl Recent {
+    /// Returns whether the id was remembered; it is from now on.
+    fn insert(&mut self, id: BlobId) -> bool {
+        let known = self.old.contains(&id) || !self.young.insert(id);
+        if self.young.len() >= RECENT_MIN {
+            self.old = std::mem::take(&mut self.young);
+        }
+        known
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recent_ids_are_remembered_in_bounded_memory() {
+        let mut recent = Recent::default();
+        let id = |number: usize| *blake3::hash(&number.to_le_bytes()).as_bytes();
+        for number in 0..5 * RECENT_MIN {
+            assert!(!recent.insert(id(number)));
+            assert!(number < 100 || recent.insert(id(number - 100)));
+            assert!(recent.young.len() + recent.old.len() <= 2 * RECENT_MIN);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The promises of the store, through its public face.
+
+mod backends;
+mod concat;
+mod crashes;
+mod damage;
+mod dedup;
+mod round_trips;
+mod support;
