@@ -3,7 +3,7 @@
 //! SQLite has one connection that writes and several that read; whoever wants to write waits, in
 //! order, for that one connection instead of spinning on the file's lock. PostgreSQL has one pool.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::str::FromStr as _;
@@ -25,11 +25,18 @@ const POSTGRES_CONNECTIONS: u32 = 16;
 const TURN: Duration = Duration::from_secs(30);
 
 /// What Molde remembers. Clones share their connections.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Catalog {
     dialect: Dialect,
     readers: AnyPool,
     writers: AnyPool,
+}
+
+impl fmt::Debug for Catalog {
+    /// Says which database it is, and not where: an address may hold a password.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Catalog").field(&self.dialect).finish()
+    }
 }
 
 impl Catalog {
@@ -70,6 +77,7 @@ impl Catalog {
             }
         };
         catalog.ping().await?;
+        tracing::debug!(?dialect, "the catalog is open");
         Ok(catalog)
     }
 
@@ -179,6 +187,22 @@ mod tests {
             check(&catalog.close());
         }
         let _ = all;
+    }
+
+    #[tokio::test]
+    async fn sqlite_syncs_checks_and_keeps_readers_from_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let catalog = Catalog::connect(&format!("sqlite://{}/catalog.db", folder.path().display())).await.unwrap();
+        let pragma = async |pool: &AnyPool, text: &'static str| -> i64 {
+            sqlx::query_scalar(text).fetch_one(pool).await.unwrap()
+        };
+        assert_eq!(pragma(&catalog.writers, "PRAGMA synchronous").await, 2, "FULL");
+        assert_eq!(pragma(&catalog.writers, "PRAGMA foreign_keys").await, 1);
+        assert_eq!(pragma(&catalog.writers, "PRAGMA query_only").await, 0);
+        assert_eq!(pragma(&catalog.readers, "PRAGMA query_only").await, 1);
+        let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&catalog.readers).await.unwrap();
+        assert_eq!(mode, "wal");
+        assert_eq!(format!("{catalog:?}"), "Catalog(Sqlite)");
     }
 
     #[test]

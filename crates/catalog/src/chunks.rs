@@ -32,7 +32,8 @@ pub struct Location {
 /// Returns where the chunks of a dedup domain lie, in the order asked; none for those not stored.
 ///
 /// The ids of a batch travel as one blob which the database cuts up, so that the statement is the
-/// same for any number of them and stays prepared.
+/// same for any number of them and stays prepared. Among a million chunks, 1024 ids take 10 ms on
+/// SQLite and 23 ms on PostgreSQL (`examples/measure_chunks.rs`, two busy cores).
 pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Option<Location>>> {
     let mut found = vec![None; ids.len()];
     for (ids, found) in ids.chunks(FIND_BATCH).zip(found.chunks_mut(FIND_BATCH)) {

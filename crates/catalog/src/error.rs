@@ -134,20 +134,25 @@ fn judge(error: &dyn sqlx::error::DatabaseError, table: Option<&str>) -> (ErrorK
         _ => {}
     }
     let code = error.code().unwrap_or_default();
+    // SQLite's codes are numbers below 10 000, with detail above the lowest byte; a SQLSTATE has five characters.
     let (kind, text) = match code.parse::<u32>() {
-        // SQLite's codes are small numbers, with detail above the lowest byte; SQLSTATE has five characters.
-        Ok(code) if error.table().is_none() && code < 10_000 => match code & 0xff {
-            5 | 6 => (ErrorKind::Unavailable, "the catalog is busy: another process holds its lock"),
-            10 => (ErrorKind::Unavailable, "the catalog's disk failed to read or write"),
-            13 => (ErrorKind::Unavailable, "the catalog's disk is full"),
-            14 => (ErrorKind::Unavailable, "the catalog's file cannot be opened"),
-            11 | 26 => (ErrorKind::Other, "the catalog's file is damaged, or is no SQLite database"),
-            18 => (ErrorKind::Invalid, "a value is too long for the catalog"),
-            _ => (ErrorKind::Other, "the catalog refused a statement"),
-        },
+        Ok(number) if code.len() < 5 => judge_sqlite(number & 0xff),
         _ => judge_sqlstate(&code),
     };
     (kind, text.to_owned())
+}
+
+/// Judges a primary result code (sqlite.org/rescode.html).
+fn judge_sqlite(code: u32) -> (ErrorKind, &'static str) {
+    match code {
+        5 | 6 => (ErrorKind::Unavailable, "the catalog is busy: another process holds its lock"),
+        10 => (ErrorKind::Unavailable, "the catalog's disk failed to read or write"),
+        13 => (ErrorKind::Unavailable, "the catalog's disk is full"),
+        14 => (ErrorKind::Unavailable, "the catalog's file cannot be opened"),
+        11 | 26 => (ErrorKind::Other, "the catalog's file is damaged, or is no SQLite database"),
+        18 => (ErrorKind::Invalid, "a value is too long for the catalog"),
+        _ => (ErrorKind::Other, "the catalog refused a statement"),
+    }
 }
 
 /// Judges a SQLSTATE (PostgreSQL manual, appendix A).

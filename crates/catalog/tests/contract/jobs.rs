@@ -76,7 +76,7 @@ pub(crate) async fn pages_go_from_newest_to_oldest(catalog: Catalog) {
     for job in &all {
         jobs::insert(&mut tx, job).await.unwrap();
     }
-    all.sort_by(|a, b| (b.created_at, b.id.to_string()).cmp(&(a.created_at, a.id.to_string())));
+    all.sort_by_key(|job| std::cmp::Reverse((job.created_at, job.id.to_string())));
     let mut filter = JobFilter { limit: 3, ..JobFilter::default() };
     let mut visited = Vec::new();
     loop {

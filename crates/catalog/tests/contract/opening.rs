@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use catalog::{Catalog, ErrorKind, domains};
 use sqlx::Connection as _;
 
-use crate::fixture::{domain, sqlite};
+use crate::fixture::{domain, sqlite, wait};
 use crate::postgres::{Cluster, psql};
 
 const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -60,14 +60,25 @@ async fn a_newer_file_is_refused() {
     assert!(error.to_string().contains("newer Molde: it has schema version 7000"), "{error}");
 }
 
-#[tokio::test]
-async fn a_commit_survives_and_is_synced() {
+/// A backup tool, or `sqlite3` in somebody's hands, may hold the lock for a moment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_process_only_delays_a_writer() {
     let (folder, catalog) = sqlite().await;
-    catalog.ping().await.unwrap();
-    let mut raw =
-        sqlx::SqliteConnection::connect(&format!("sqlite://{}/catalog.db", folder.path().display())).await.unwrap();
-    let mode: String = sqlx::query_scalar("PRAGMA journal_mode").fetch_one(&mut raw).await.unwrap();
-    assert_eq!(mode, "wal");
+    let path = folder.path().join("catalog.db");
+    let mut raw = sqlx::SqliteConnection::connect(&format!("sqlite://{}", path.display())).await.unwrap();
+    sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut raw).await.unwrap();
+    let waiting = catalog.clone();
+    let writer = tokio::spawn(async move {
+        let mut tx = waiting.write().await.unwrap();
+        domain(&mut tx, "late").await;
+        tx.commit().await.unwrap();
+    });
+    wait(300).await;
+    assert!(!writer.is_finished());
+    assert!(domains::by_name(&mut catalog.read().await.unwrap(), "late").await.unwrap().is_none(), "readers go on");
+    sqlx::raw_sql("COMMIT").execute(&mut raw).await.unwrap();
+    writer.await.unwrap();
+    assert!(domains::by_name(&mut catalog.read().await.unwrap(), "late").await.unwrap().is_some());
 }
 
 /// What PostgreSQL promises when it is opened: called with the cluster that all its promises share.
