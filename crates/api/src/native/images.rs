@@ -1,0 +1,140 @@
+//! Images: make one from a file in a bucket, write one into a bucket, look inside.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use model::images::Visibility;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service::{Export, FromObject, NewImage, Result};
+
+use super::error::Failure;
+use super::{inspection, wire};
+use crate::ApiState;
+use crate::auth::Caller;
+
+#[derive(Debug, Deserialize)]
+struct Create {
+    name: Option<String>,
+    from: Place,
+    format: Option<String>,
+    visibility: Option<String>,
+    #[serde(default)]
+    protected: bool,
+    #[serde(default)]
+    min_disk: u32,
+    #[serde(default)]
+    min_ram: u32,
+    #[serde(default)]
+    properties: BTreeMap<String, String>,
+    #[serde(default)]
+    tags: BTreeSet<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Place {
+    bucket: String,
+    key: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct ExportRequest {
+    bucket: String,
+    key: String,
+    format: String,
+    #[serde(default)]
+    overwrite: bool,
+}
+
+pub(super) async fn create(
+    State(state): State<ApiState>,
+    Caller(who): Caller,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let from = wire::json::<Create>(body).await?.into_verb()?;
+    let (image, job) = state.service.images().create_from_object(&who, from).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"image": wire::image(&image), "job": wire::job(&job)}))))
+}
+
+pub(super) async fn export(
+    State(state): State<ApiState>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let ExportRequest { bucket, key, format, overwrite } = wire::json(body).await?;
+    let export = Export { bucket, key, format: wire::parse(&format)?, overwrite };
+    let job = state.service.images().export(&who, wire::parse(&id)?, export).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"job": wire::job(&job)}))))
+}
+
+pub(super) async fn inspect(
+    State(state): State<ApiState>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let report = state.service.images().inspect(&who, wire::parse(&id)?).await?;
+    Ok(Json(inspection::render(&report)))
+}
+
+impl Create {
+    fn into_verb(self) -> Result<FromObject> {
+        let image = NewImage {
+            id: None,
+            name: self.name,
+            visibility: self.visibility.as_deref().map_or(Ok(Visibility::Private), wire::parse)?,
+            protected: self.protected,
+            hidden: false,
+            disk_format: None,
+            container_format: None,
+            min_disk_gib: self.min_disk,
+            min_ram_mib: self.min_ram,
+            properties: self.properties,
+            tags: self.tags,
+        };
+        let format = self.format.as_deref().map(wire::parse).transpose()?;
+        Ok(FromObject { image, bucket: self.from.bucket, key: self.from.key, format })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use model::DiskFormat;
+    use service::ErrorKind;
+
+    use super::*;
+
+    fn parse(body: Value) -> Result<FromObject> {
+        serde_json::from_value::<Create>(body).unwrap().into_verb()
+    }
+
+    #[test]
+    fn a_body_with_defaults() {
+        let from = parse(json!({"name": "web", "from": {"bucket": "b", "key": "k"}})).unwrap();
+        assert_eq!((from.bucket.as_str(), from.key.as_str(), from.format), ("b", "k", None));
+        assert_eq!(from.image.visibility, Visibility::Private);
+        assert!(!from.image.protected && from.image.tags.is_empty());
+    }
+
+    #[test]
+    fn a_body_with_everything() {
+        let from = parse(json!({
+            "name": "web", "from": {"bucket": "b", "key": "k"}, "format": "vmdk", "visibility": "shared",
+            "protected": true, "min_disk": 3, "min_ram": 512, "properties": {"a": "b"}, "tags": ["t"],
+        }))
+        .unwrap();
+        assert_eq!((from.format, from.image.visibility), (Some(DiskFormat::Vmdk), Visibility::Shared));
+        assert_eq!((from.image.min_disk_gib, from.image.min_ram_mib), (3, 512));
+        assert_eq!(from.image.properties["a"], "b");
+    }
+
+    #[test]
+    fn unknown_words_are_refused() {
+        let error = parse(json!({"name": "x", "from": {"bucket": "b", "key": "k"}, "format": "zip"})).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Invalid);
+        assert!(error.to_string().contains("qcow2"), "{error}");
+    }
+}
