@@ -1,0 +1,402 @@
+//! `molde image`: make, look at, change, export and remove images.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use futures::TryStreamExt;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use reqwest::{Body, Method};
+use serde_json::{Map, Value, json};
+use tokio::fs::File;
+use tokio_util::io::ReaderStream;
+
+use crate::client::{Client, send};
+use crate::error::{Failure, Result};
+use crate::job::{escape, told_job, wait};
+use crate::object::{download, split};
+use crate::output::{Column, Output, plain};
+use crate::{progress, report};
+
+const COLUMNS: &[Column] = &[
+    ("ID", "/id"),
+    ("NAME", "/name"),
+    ("STATUS", "/status"),
+    ("VISIBILITY", "/visibility"),
+    ("FORMAT", "/disk_format"),
+    ("BYTES", "/size"),
+    ("DISK", "/virtual_size"),
+    ("CREATED", "/created_at"),
+];
+const PATCH: &str = "application/openstack-images-v2.1-json-patch";
+const READ: usize = 256 << 10;
+
+/// What can be done with images.
+#[derive(Debug, Subcommand)]
+pub enum Image {
+    /// Make an image from a bucket object or a local file
+    Create(Create),
+    /// List images
+    List {
+        /// Only images of this name
+        #[arg(long)]
+        name: Option<String>,
+    },
+    /// Show one image
+    Show {
+        /// Its id or name
+        image: String,
+    },
+    /// Change an image
+    Set(Set),
+    /// Remove images
+    Delete {
+        /// Their ids or names
+        #[arg(required = true)]
+        images: Vec<String>,
+    },
+    /// Write an image into a bucket as a file
+    Export {
+        /// Its id or name
+        image: String,
+        /// Where to: BUCKET/KEY
+        to: String,
+        /// The file's format: raw or qcow2
+        #[arg(long, default_value = "qcow2")]
+        format: String,
+        /// Replace an object that is there
+        #[arg(long)]
+        overwrite: bool,
+        /// Wait until it is written
+        #[arg(long)]
+        wait: bool,
+    },
+    /// Save an image's bytes, in the format it is kept in, to a local file
+    Save {
+        /// Its id or name
+        image: String,
+        /// The file to write
+        file: PathBuf,
+        /// Replace a file that is there
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show the progress of an image's job until it ends
+    Watch {
+        /// Its id or name
+        image: String,
+    },
+    /// Show what is inside an image: partitions, file systems, operating system
+    Inspect {
+        /// Its id or name
+        image: String,
+    },
+}
+
+/// What a new image is made from and called.
+#[derive(Debug, Args)]
+pub struct Create {
+    /// What to call it
+    name: String,
+    /// Make it from this object: BUCKET/KEY
+    #[arg(long, value_name = "BUCKET/KEY", required_unless_present = "file", conflicts_with = "file")]
+    from: Option<String>,
+    /// Upload this local file and keep it as it is
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// The file's format; found out where it is not told
+    #[arg(long)]
+    format: Option<String>,
+    /// Who sees it: private, shared, community or public
+    #[arg(long, default_value = "private")]
+    visibility: String,
+    /// Tag; may be repeated
+    #[arg(long = "tag")]
+    tags: Vec<String>,
+    /// Property; may be repeated
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = pair)]
+    properties: Vec<(String, String)>,
+    /// Smallest root disk of its servers, in GiB
+    #[arg(long, default_value_t = 0)]
+    min_disk: u32,
+    /// Smallest memory of its servers, in MiB
+    #[arg(long, default_value_t = 0)]
+    min_ram: u32,
+    /// Refuse deletion
+    #[arg(long)]
+    protected: bool,
+    /// Wait until it is Normal
+    #[arg(long)]
+    wait: bool,
+}
+
+/// What to change.
+#[derive(Debug, Args)]
+pub struct Set {
+    /// Its id or name
+    image: String,
+    /// What to call it
+    #[arg(long)]
+    name: Option<String>,
+    /// Who sees it: private, shared, community or public
+    #[arg(long)]
+    visibility: Option<String>,
+    /// Property to set; may be repeated
+    #[arg(long = "property", value_name = "NAME=VALUE", value_parser = pair)]
+    properties: Vec<(String, String)>,
+    /// Property to remove; may be repeated
+    #[arg(long = "remove-property", value_name = "NAME")]
+    remove_properties: Vec<String>,
+    /// Tag to add; may be repeated
+    #[arg(long = "tag")]
+    tags: Vec<String>,
+    /// Smallest root disk of its servers, in GiB
+    #[arg(long)]
+    min_disk: Option<u32>,
+    /// Smallest memory of its servers, in MiB
+    #[arg(long)]
+    min_ram: Option<u32>,
+    /// Refuse deletion
+    #[arg(long, conflicts_with = "unprotected")]
+    protected: bool,
+    /// Allow deletion
+    #[arg(long)]
+    unprotected: bool,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+impl Image {
+    pub(crate) async fn run(self, client: &Client, output: Output) -> Result<()> {
+        match self {
+            Self::Create(create) => match (create.from.clone(), create.file.clone()) {
+                (Some(from), _) => create_from_object(client, output, create, &from).await,
+                (None, Some(file)) => create_from_file(client, output, create, &file).await,
+                (None, None) => {
+                    Err(Failure::new("an image is made from something").with_hint("pass `--from` or `--file`"))
+                }
+            },
+            Self::List { name } => output.list(&list(client, name.as_deref()).await?.into(), COLUMNS),
+            Self::Show { image } => output.show(&find(client, &image).await?),
+            Self::Set(set) => change(client, output, set).await,
+            Self::Delete { images } => {
+                for image in images {
+                    let id = id(&find(client, &image).await?);
+                    client.delete(&format!("/v2/images/{id}")).await?;
+                    output.done(&format!("image {id} is gone"), &json!({"id": id}))?;
+                }
+                Ok(())
+            }
+            Self::Export { image, to, format, overwrite, wait: waits } => {
+                let id = id(&find(client, &image).await?);
+                let (bucket, key) = split(&to)?;
+                let body = json!({"bucket": bucket, "key": key, "format": format, "overwrite": overwrite});
+                let answer = client.send(Method::POST, &format!("/molde/v1/images/{id}/export"), &body).await?;
+                let job = answer["job"]["id"].as_str().unwrap_or_default();
+                if waits {
+                    wait(client, job, "export").await?;
+                    return output.done(&format!("`{to}` is written"), &json!({"bucket": bucket, "key": key}));
+                }
+                told_job(
+                    output,
+                    &format!("job {job} writes `{to}`; `molde job watch {job}` tells how far it is"),
+                    &answer,
+                )
+            }
+            Self::Save { image, file, force } => {
+                let id = id(&find(client, &image).await?);
+                let answer = send(client.request(Method::GET, &format!("/v2/images/{id}/file")).await?).await?;
+                let length = download(answer, &file, force, &image).await?;
+                output.done(&format!("`{}` has {length} bytes", file.display()), &json!({"file": file, "size": length}))
+            }
+            Self::Watch { image } => {
+                let found = find(client, &image).await?;
+                watch(client, &id(&found)).await?;
+                output.show(&get(client, &id(&found)).await?)
+            }
+            Self::Inspect { image } => {
+                let id = id(&find(client, &image).await?);
+                let found = client.get(&format!("/molde/v1/images/{id}/inspect")).await?;
+                report::print(output, &found)
+            }
+        }
+    }
+}
+
+async fn create_from_object(client: &Client, output: Output, create: Create, from: &str) -> Result<()> {
+    let (bucket, key) = split(from)?;
+    let body = json!({
+        "name": create.name, "from": {"bucket": bucket, "key": key}, "format": create.format, "visibility": create.visibility,
+        "tags": create.tags, "properties": map(create.properties), "min_disk": create.min_disk, "min_ram": create.min_ram,
+        "protected": create.protected,
+    });
+    let answer = client.send(Method::POST, "/molde/v1/images", &body).await?;
+    let id = id(&answer["image"]);
+    if create.wait {
+        wait(client, answer["job"]["id"].as_str().unwrap_or_default(), "image").await?;
+        return output.show(&get(client, &id).await?);
+    }
+    told_job(output, &format!("image {id} is Creating; `molde image watch {id}` tells how far it is"), &answer)
+}
+
+async fn create_from_file(client: &Client, output: Output, create: Create, file: &Path) -> Result<()> {
+    let format = match create.format {
+        Some(format) => format,
+        None => disk::probe(&disk::FileSource::open(file)?)?.to_string(),
+    };
+    let mut body = map(create.properties);
+    for (name, value) in [
+        ("name", json!(create.name)),
+        ("disk_format", json!(format)),
+        ("container_format", json!("bare")),
+        ("visibility", json!(create.visibility)),
+        ("tags", json!(create.tags)),
+        ("min_disk", json!(create.min_disk)),
+        ("min_ram", json!(create.min_ram)),
+        ("protected", json!(create.protected)),
+    ] {
+        body.insert(name.into(), value);
+    }
+    let opened = File::open(file)
+        .await
+        .map_err(|error| Failure::new(format!("cannot read `{}`", file.display())).caused_by(&error))?;
+    let length = opened.metadata().await?.len();
+    let image = client.send(Method::POST, "/v2/images", &Value::Object(body)).await?;
+    let id = id(&image);
+    let bar = progress::bytes(&create.name, length);
+    let told = bar.clone();
+    let bytes = ReaderStream::with_capacity(opened, READ).inspect_ok(move |piece| told.inc(piece.len() as u64));
+    let request = client.request(Method::PUT, &format!("/v2/images/{id}/file")).await?;
+    let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
+    let sent = send(request.body(Body::wrap_stream(bytes))).await;
+    bar.finish_and_clear();
+    if let Err(failure) = sent {
+        // An image whose bytes were refused is of no use to the person who typed one command.
+        let _ = client.delete(&format!("/v2/images/{id}")).await;
+        return Err(failure);
+    }
+    output.show(&get(client, &id).await?)
+}
+
+async fn change(client: &Client, output: Output, set: Set) -> Result<()> {
+    let image = find(client, &set.image).await?;
+    let mut operations = Vec::new();
+    let mut put = |name: &str, value: Value| {
+        let verb = if image.get(name).is_some() { "replace" } else { "add" };
+        operations.push(json!({"op": verb, "path": pointer(name), "value": value}));
+    };
+    if let Some(name) = set.name {
+        put("name", json!(name));
+    }
+    if let Some(visibility) = set.visibility {
+        put("visibility", json!(visibility));
+    }
+    if let Some(gib) = set.min_disk {
+        put("min_disk", json!(gib));
+    }
+    if let Some(mib) = set.min_ram {
+        put("min_ram", json!(mib));
+    }
+    if set.protected || set.unprotected {
+        put("protected", json!(set.protected));
+    }
+    if !set.tags.is_empty() {
+        let mut tags: Vec<_> = image["tags"].as_array().cloned().unwrap_or_default();
+        tags.extend(
+            set.tags
+                .into_iter()
+                .map(Value::from)
+                .filter(|tag| !image["tags"].as_array().is_some_and(|tags| tags.contains(tag))),
+        );
+        put("tags", json!(tags));
+    }
+    for (name, value) in set.properties {
+        put(&name, json!(value));
+    }
+    for name in set.remove_properties {
+        operations.push(json!({"op": "remove", "path": pointer(&name)}));
+    }
+    if operations.is_empty() {
+        return Err(Failure::new("nothing to change was named").with_hint("see `molde image set --help`"));
+    }
+    let id = id(&image);
+    let changed = client.send_as(Method::PATCH, &format!("/v2/images/{id}"), PATCH, &json!(operations)).await?;
+    output.show(&changed)
+}
+
+/// Follows the job of an image that is Creating; an image that is made already is fine.
+async fn watch(client: &Client, id: &str) -> Result<()> {
+    let jobs = client.get("/molde/v1/jobs?limit=1000").await?;
+    let making =
+        |job: &&Value| job["image"] == id && matches!(job["kind"].as_str(), Some("create_image" | "upload_image"));
+    match jobs["jobs"].as_array().into_iter().flatten().find(making) {
+        Some(job) => wait(client, job["id"].as_str().unwrap_or_default(), "image").await.map(drop),
+        None => Ok(()),
+    }
+}
+
+async fn list(client: &Client, name: Option<&str>) -> Result<Vec<Value>> {
+    let mut next = match name {
+        Some(name) => format!("/v2/images?limit=1000&name={}", escape(name)),
+        None => "/v2/images?limit=1000".to_owned(),
+    };
+    let mut images = Vec::new();
+    loop {
+        let mut page = client.get(&next).await?;
+        if let Value::Array(more) = page["images"].take() {
+            images.extend(more);
+        }
+        match page["next"].as_str() {
+            Some(more) => next = more.to_owned(),
+            None => return Ok(images),
+        }
+    }
+}
+
+async fn get(client: &Client, id: &str) -> Result<Value> {
+    client.get(&format!("/v2/images/{}", escape(id))).await
+}
+
+/// Finds an image by id, or by a name that only one has.
+pub(crate) async fn find(client: &Client, image: &str) -> Result<Value> {
+    let looks_like_id = image.len() == 36 && image.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    if looks_like_id {
+        return get(client, image).await;
+    }
+    let mut found = list(client, Some(image)).await?;
+    match found.len() {
+        1 => Ok(found.swap_remove(0)),
+        0 => {
+            Err(Failure::new(format!("no image `{}`", plain(image)))
+                .with_hint("`molde image list` shows what there is"))
+        }
+        _ => Err(Failure::new(format!("several images are named `{}`", plain(image))).with_hint("name it by its id")),
+    }
+}
+
+fn id(image: &Value) -> String {
+    image["id"].as_str().unwrap_or_default().to_owned()
+}
+
+fn map(pairs: Vec<(String, String)>) -> Map<String, Value> {
+    pairs.into_iter().map(|(name, value)| (name, Value::from(value))).collect()
+}
+
+/// A JSON pointer to a top-level field (RFC 6901).
+fn pointer(name: &str) -> String {
+    format!("/{}", name.replace('~', "~0").replace('/', "~1"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pairs_and_pointers() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert!(pair("a").is_err());
+        assert_eq!(pointer("a/b~c"), "/a~1b~0c");
+    }
+}

@@ -1,0 +1,102 @@
+//! Commands of the binary: what a person asks of a server or of a local file.
+//!
+//! stdout is data, all else goes to stderr. The commands use no door that other clients do not have: Keystone for
+//! the token, Glance and S3 where they say it all, and Molde's own API (`/molde/v1`) for the rest.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this crate is the one that talks to a person")]
+
+mod bucket;
+mod client;
+pub mod credentials;
+mod disk_file;
+pub mod error;
+mod guest_file;
+mod identity;
+mod image;
+mod job;
+mod object;
+mod output;
+mod progress;
+mod report;
+mod s3;
+mod server;
+
+use clap::{Args, Subcommand};
+
+use crate::client::Client;
+use crate::credentials::Credentials;
+pub use crate::error::{Failure, Result};
+use crate::output::Output;
+
+/// Options of every command that talks to a server or prints data.
+#[derive(Debug, Args)]
+pub struct Global {
+    /// File with the server's address and your keys, as `molde serve` writes it
+    #[arg(long, global = true, env = "MOLDE_CREDENTIALS", value_name = "FILE")]
+    credentials: Option<std::path::PathBuf>,
+    /// How results are printed
+    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// What can be asked.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make, list and remove buckets
+    #[command(subcommand)]
+    Bucket(bucket::Bucket),
+    /// Put, get, list and remove files in buckets
+    #[command(subcommand)]
+    Object(object::Object),
+    /// Make, look at, change, export and remove images
+    #[command(subcommand)]
+    Image(image::Image),
+    /// Look at and cancel jobs
+    #[command(subcommand)]
+    Job(job::Job),
+    /// Make and run servers from images
+    #[command(subcommand)]
+    Server(server::Server),
+    /// Manage projects
+    #[command(subcommand)]
+    Project(identity::Project),
+    /// Manage users and their roles
+    #[command(subcommand)]
+    User(identity::User),
+    /// Manage your own access keys
+    #[command(subcommand)]
+    Key(identity::Key),
+    /// Work on a local disk file, without a server
+    #[command(subcommand)]
+    Disk(disk_file::Disk),
+    /// Look inside a local disk file, without a server
+    #[command(subcommand)]
+    Guest(guest_file::Guest),
+}
+
+/// Carries out a command.
+pub fn run(command: Command, global: &Global) -> Result<()> {
+    match command {
+        Command::Disk(command) => command.run(global.output),
+        Command::Guest(command) => command.run(global.output),
+        command => {
+            let credentials = Credentials::find(global.credentials.as_deref())?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+            runtime.block_on(ask(command, &Client::new(credentials)?, global.output))
+        }
+    }
+}
+
+async fn ask(command: Command, client: &Client, output: Output) -> Result<()> {
+    match command {
+        Command::Bucket(command) => command.run(client, output).await,
+        Command::Object(command) => command.run(client, output).await,
+        Command::Image(command) => command.run(client, output).await,
+        Command::Job(command) => command.run(client, output).await,
+        Command::Server(command) => command.run(client, output).await,
+        Command::Project(command) => command.run(client, output).await,
+        Command::User(command) => command.run(client, output).await,
+        Command::Key(command) => command.run(client, output).await,
+        Command::Disk(_) | Command::Guest(_) => Err(Failure::new("local commands need no server")),
+    }
+}

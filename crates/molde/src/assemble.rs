@@ -1,0 +1,47 @@
+//! Puts a service together from configuration: the one place that knows every part.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use catalog::Catalog;
+use chunks::{DirBackend, Options, Store};
+use compute::{QemuDriver, QemuOptions};
+use keys::LocalKms;
+use service::{CatalogIndex, Parts, Service, Settings};
+
+use crate::clock::SystemClock;
+use crate::config::{Acceleration, Config};
+use crate::data::Data;
+
+/// Pieces of blocking work at once, for each processor: they also wait for the store.
+const PERMITS_A_CPU: usize = 4;
+
+/// Opens every part and returns the service over them. Nothing runs yet.
+pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<String>) -> Result<Service> {
+    let kms = Arc::new(LocalKms::open_or_create(&data.path("master.key")).context("cannot open the master key")?);
+    let url = config.catalog.url.clone().unwrap_or_else(|| format!("sqlite://{}", data.path("catalog.db").display()));
+    let catalog = Catalog::connect(&url).await.context("cannot open the catalog")?;
+    let backend = Arc::new(DirBackend::open(&data.path("store")).await.context("cannot open the store")?);
+    let index = Arc::new(CatalogIndex::new(catalog.clone()));
+    let store = Store::open(backend, index, Arc::clone(&kms) as _, Options::default())
+        .await
+        .context("cannot open the store")?;
+    let acceleration = match config.compute.acceleration {
+        Acceleration::Auto => compute::Acceleration::Auto,
+        Acceleration::Kvm => compute::Acceleration::Kvm,
+        Acceleration::Tcg => compute::Acceleration::Tcg,
+    };
+    let options = QemuOptions { acceleration, ..QemuOptions::new(data.path("servers")) };
+    let driver = Arc::new(QemuDriver::new(options).await.context("cannot prepare the folder of servers")?);
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let settings = Settings {
+        region: config.identity.region.clone(),
+        token_seconds: config.identity.token_seconds,
+        node: data.node()?,
+        job_workers: config.jobs.workers,
+        bases: data.path("bases"),
+        blocking_permits: cpus * PERMITS_A_CPU,
+        abort_at,
+    };
+    Ok(Service::new(Parts { catalog, store, kms, driver, clock: Arc::new(SystemClock), settings }))
+}

@@ -1,0 +1,139 @@
+//! Configuration: `DIR/molde.toml`, one section a struct; what is not written there has a default that works.
+//!
+//! ```toml
+//! [catalog]
+//! url = "postgres://molde@db.example/molde"   # default: SQLite in the data directory
+//!
+//! [compute]
+//! acceleration = "auto"                       # auto, kvm or tcg
+//!
+//! [api]
+//! public_url = "https://images.example"       # what clients are told; default: the listening address
+//! ```
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+/// Everything that can be configured.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) api: Api,
+    pub(crate) s3: S3,
+    pub(crate) identity: Identity,
+    pub(crate) catalog: Catalog,
+    pub(crate) compute: Compute,
+    pub(crate) jobs: Jobs,
+}
+
+/// The REST listener.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Api {
+    /// Address that clients are told, without a slash at the end.
+    pub(crate) public_url: Option<String>,
+}
+
+/// The S3 listener.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct S3 {
+    /// Address that clients are told, without a slash at the end.
+    pub(crate) public_url: Option<String>,
+}
+
+/// Names and lives.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Identity {
+    /// Region name told to clients; S3 signatures must name it.
+    pub(crate) region: String,
+    /// How long a token lives, in seconds.
+    pub(crate) token_seconds: u32,
+}
+
+impl Default for Identity {
+    fn default() -> Self {
+        Self { region: "local-1".into(), token_seconds: 12 * 3600 }
+    }
+}
+
+/// Where records are kept.
+#[derive(Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Catalog {
+    /// `postgres://...`; SQLite in the data directory otherwise.
+    pub(crate) url: Option<String>,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL may hold a password.
+        f.debug_struct("Catalog").field("url", &self.url.as_ref().map(|_| "...")).finish()
+    }
+}
+
+/// Where servers run.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Compute {
+    pub(crate) acceleration: Acceleration,
+}
+
+/// What executes a guest's instructions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Acceleration {
+    /// KVM where a probe guest really runs, else TCG.
+    #[default]
+    Auto,
+    /// KVM.
+    Kvm,
+    /// QEMU's translator.
+    Tcg,
+}
+
+/// Long work.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Jobs {
+    /// Jobs that run at once on this node.
+    pub(crate) workers: usize,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { workers: 4 }
+    }
+}
+
+impl Config {
+    /// Reads a configuration file; an absent one is all defaults.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::default()),
+            text => text.with_context(|| format!("cannot read the configuration `{}`", path.display()))?,
+        };
+        toml::from_str(&text).with_context(|| format!("the configuration `{}` cannot be used", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_and_the_known_ones_named() {
+        let error = toml::from_str::<Config>("[jobs]\nworker = 3\n").unwrap_err().to_string();
+        assert!(error.contains("worker") && error.contains("workers"), "{error}");
+    }
+
+    #[test]
+    fn what_is_written_counts() {
+        let config: Config = toml::from_str("[jobs]\nworkers = 9\n[compute]\nacceleration = \"tcg\"\n").unwrap();
+        assert_eq!((config.jobs.workers, config.compute.acceleration), (9, Acceleration::Tcg));
+        assert_eq!(config.identity.region, "local-1");
+    }
+}

@@ -1,0 +1,253 @@
+//! The bridge between contents and disks: a content as a readable disk, a disk or a stream as a new content.
+//!
+//! ```text
+//!   stream of bytes --keep_stream--> Writer        (each byte is seen once, digests beside it)
+//!   disk::Source ----copy_source---> Writer        (only data extents are read, in order, a few at a time)
+//!   Reader ----------ContentSource-> disk::Source  (for formats, layouts and guests)
+//! ```
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use catalog::{Tx, contents};
+use disk::source::{Extent, ExtentKind, Source};
+use futures::{StreamExt, stream};
+use model::contents::Content;
+use model::{ContentId, ProjectId};
+use tokio::runtime::Handle;
+
+use crate::digest::{Digesting, Digests, Wanted};
+use crate::error::{Error, ErrorKind, Result};
+use crate::service::Service;
+use crate::streams::Incoming;
+
+/// Bytes read at once, aligned to it: the chunk of a store made by default, so that none is opened twice.
+const BLOCK: u64 = 512 << 10;
+/// Blocks kept by a [`ContentSource`]: disk formats jump between tables and data.
+const BLOCKS_KEPT: usize = 16;
+/// Blocks of a disk that are read ahead of the writer.
+const READ_AHEAD: usize = 4;
+/// Pieces planned at once; planning walks the extent map on a blocking thread.
+const PLAN: usize = 256;
+
+/// A content as bytes that are read by position; for blocking threads only.
+pub(crate) struct ContentSource {
+    reader: chunks::Reader,
+    runtime: Handle,
+    kept: Mutex<VecDeque<(u64, Bytes)>>,
+}
+
+impl ContentSource {
+    /// Wraps a reader; must be called inside the runtime whose threads serve the reads.
+    pub(crate) fn new(reader: chunks::Reader) -> Self {
+        Self { reader, runtime: Handle::current(), kept: Mutex::new(VecDeque::new()) }
+    }
+
+    fn block(&self, start: u64) -> disk::Result<Bytes> {
+        let find =
+            |kept: &VecDeque<(u64, Bytes)>| kept.iter().find(|(at, _)| *at == start).map(|(_, bytes)| bytes.clone());
+        if let Some(bytes) = find(&self.kept.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(bytes);
+        }
+        let length = BLOCK.min(self.reader.len() - start);
+        // At most one chunk, so it fits.
+        let read = self.runtime.block_on(self.reader.read(start, length as usize));
+        let bytes = read.map_err(|error| {
+            disk::Error::io(format_args!("read the content at byte {start}"), std::io::Error::other(error))
+        })?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.len() == BLOCKS_KEPT {
+            kept.pop_front();
+        }
+        kept.push_back((start, bytes.clone()));
+        Ok(bytes)
+    }
+}
+
+impl Source for ContentSource {
+    fn len(&self) -> u64 {
+        self.reader.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
+        let end = offset.checked_add(buf.len() as u64).filter(|end| *end <= self.len());
+        if end.is_none() {
+            let (length, size) = (buf.len(), self.len());
+            return Err(disk::Error::corrupt(format!(
+                "{length} bytes at {offset} lie past the end of the file ({size} bytes)"
+            )));
+        }
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let start = at - at % BLOCK;
+            let block = self.block(start)?;
+            let skip = (at - start) as usize;
+            let count = (block.len() - skip).min(buf.len() - done);
+            buf[done..done + count].copy_from_slice(&block[skip..skip + count]);
+            done += count;
+        }
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
+        let extent = self.runtime.block_on(self.reader.extent(offset));
+        let (zero, length) =
+            extent.map_err(|error| disk::Error::io("read the content's map", std::io::Error::other(error)))?;
+        Ok(Extent { offset, length, kind: if zero { ExtentKind::Zero } else { ExtentKind::Data } })
+    }
+}
+
+/// A run of a disk to be copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Piece {
+    Zero(u64),
+    Data { offset: u64, length: usize },
+}
+
+impl Piece {
+    fn length(self) -> u64 {
+        match self {
+            Self::Zero(length) => length,
+            Self::Data { length, .. } => length as u64,
+        }
+    }
+}
+
+/// Cuts the disk from `offset` on into pieces: zero runs as long as they are, data in aligned blocks.
+fn plan(source: &dyn Source, offset: u64) -> disk::Result<Vec<Piece>> {
+    let mut pieces = Vec::new();
+    let mut at = offset;
+    while at < source.len() && pieces.len() < PLAN {
+        let extent = source.extent_at(at)?;
+        let end = extent.end().min(source.len());
+        if extent.kind == ExtentKind::Zero {
+            match pieces.last_mut() {
+                Some(Piece::Zero(length)) => *length += end - at,
+                _ => pieces.push(Piece::Zero(end - at)),
+            }
+            at = end;
+            continue;
+        }
+        // Data runs to the end of its block even where a hole begins earlier: one read serves the whole chunk.
+        let stop = (at - at % BLOCK + BLOCK).min(source.len());
+        pieces.push(Piece::Data { offset: at, length: (stop - at) as usize });
+        at = stop;
+    }
+    Ok(pieces)
+}
+
+/// Copies a disk into `writer`, in order, reading data extents only. `progress` hears the bytes done and answers
+/// whether to go on; `false` ends the copy with `Ok(false)`.
+pub(crate) async fn copy_source(
+    service: &Service,
+    source: Arc<dyn Source>,
+    writer: &mut chunks::Writer,
+    mut progress: impl FnMut(u64) -> bool + Send,
+) -> Result<bool> {
+    let total = source.len();
+    let mut at = 0;
+    while at < total {
+        let planned = Arc::clone(&source);
+        let pieces = service.permits.run(move || plan(planned.as_ref(), at)).await??;
+        let reads = stream::iter(pieces).map(|piece| {
+            let source = Arc::clone(&source);
+            async move { Ok::<_, Error>((piece, read_piece(service, source, piece).await?)) }
+        });
+        let mut reads = std::pin::pin!(reads.buffered(READ_AHEAD));
+        while let Some(read) = reads.next().await {
+            let (piece, bytes) = read?;
+            match bytes {
+                Some(bytes) => writer.write(bytes).await?,
+                None => writer.write_zeros(piece.length()).await?,
+            }
+            at += piece.length();
+            if !progress(at) {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+async fn read_piece(service: &Service, source: Arc<dyn Source>, piece: Piece) -> Result<Option<Bytes>> {
+    let Piece::Data { offset, length } = piece else {
+        return Ok(None);
+    };
+    let read = service.permits.run(move || {
+        let mut bytes = vec![0; length];
+        source.read_at(&mut bytes, offset).map(|()| Bytes::from(bytes))
+    });
+    Ok(Some(read.await??))
+}
+
+/// A content that is durable and not yet in any record, with the digests of its bytes.
+pub(crate) struct Kept {
+    pub(crate) content: Content,
+    pub(crate) digests: Digests,
+}
+
+/// Keeps a client's bytes as a new content of `project`. On any failure, a wrong length or MD5 included, nothing is
+/// left but chunks that nobody refers to.
+pub(crate) async fn keep_stream(service: &Service, project: ProjectId, body: Incoming, wanted: Wanted) -> Result<Kept> {
+    let Incoming { mut stream, length, md5 } = body;
+    let id = ContentId::new();
+    let mut writer = service.parts.store.writer(project.uuid(), id.uuid()).await?;
+    let digesting = Digesting::start(wanted);
+    while let Some(bytes) = stream.next().await {
+        let bytes = bytes?;
+        if length.is_some_and(|length| writer.length() + bytes.len() as u64 > length) {
+            return Err(Error::new(ErrorKind::BadContent, "the body is longer than its Content-Length"));
+        }
+        digesting.update(&bytes).await?;
+        writer.write(bytes).await?;
+    }
+    let got = writer.length();
+    if let Some(length) = length.filter(|length| *length != got) {
+        let message = format!("the body ended after {got} of {length} bytes");
+        return Err(Error::new(ErrorKind::BadContent, message).with_hint("send it again"));
+    }
+    let digests = digesting.finish().await?;
+    if md5.is_some_and(|md5| md5 != digests.md5) {
+        let message = format!(
+            "the MD5 of the bytes that arrived is {}, not the one that was sent with them",
+            hex::encode(digests.md5)
+        );
+        return Err(Error::new(ErrorKind::BadDigest, message).with_hint("send it again"));
+    }
+    let head = writer.finish().await?;
+    Ok(Kept { content: record(service, project, id, head), digests })
+}
+
+/// Makes the record of a content whose head is durable.
+pub(crate) fn record(service: &Service, project: ProjectId, id: ContentId, head: chunks::Head) -> Content {
+    Content { id, project, length: head.length, head: head.bytes, created_at: service.now() }
+}
+
+/// Opens a content for reading.
+pub(crate) async fn open(service: &Service, id: ContentId) -> Result<chunks::Reader> {
+    let mut tx = service.parts.catalog.read().await?;
+    let content = contents::get(&mut tx, id).await?;
+    drop(tx);
+    let content = content.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("content {id} has no record")))?;
+    Ok(service.parts.store.reader(&content.head).await?)
+}
+
+/// Removes the record of a content that nothing refers to any more; the caller forgets the returned ones in the
+/// store after its transaction is committed ([`forget`]).
+pub(crate) async fn release(tx: &mut Tx, id: ContentId) -> Result<Option<ContentId>> {
+    if contents::is_referenced(tx, id).await? {
+        return Ok(None);
+    }
+    Ok(contents::delete(tx, id).await?.then_some(id))
+}
+
+/// Removes the heads of released contents. A failure leaves an orphan that a later collection finds, so it is logged only.
+pub(crate) async fn forget(service: &Service, released: impl IntoIterator<Item = ContentId>) {
+    for id in released {
+        if let Err(error) = service.parts.store.forget(id.uuid()).await {
+            tracing::warn!(content = %id, %error, "could not remove the head of a released content");
+        }
+    }
+}

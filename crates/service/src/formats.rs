@@ -1,0 +1,119 @@
+//! Disk formats as the words of records, in terms of what `disk` can do with them.
+
+use std::sync::Arc;
+
+use disk::source::Source;
+use disk::{Deny, Format, LayoutOptions, Opened};
+use model::DiskFormat;
+
+use crate::error::{Error, ErrorKind, Result};
+
+/// What a file turned out to be.
+pub(crate) struct Detected {
+    pub(crate) format: DiskFormat,
+    pub(crate) variant: String,
+    pub(crate) notes: Vec<String>,
+    pub(crate) disk: Arc<dyn Source>,
+}
+
+/// Returns the file format behind a record's word, if it is one that disks are read from.
+fn file_format(format: DiskFormat) -> Option<Format> {
+    match format {
+        DiskFormat::Raw | DiskFormat::Gpt | DiskFormat::Ami => Some(Format::Raw),
+        DiskFormat::Qcow2 => Some(Format::Qcow2),
+        DiskFormat::Vhd => Some(Format::Vhd),
+        DiskFormat::Vhdx => Some(Format::Vhdx),
+        DiskFormat::Vmdk => Some(Format::Vmdk),
+        DiskFormat::Vdi => Some(Format::Vdi),
+        DiskFormat::Ploop => Some(Format::Parallels),
+        DiskFormat::Iso => Some(Format::Iso),
+        DiskFormat::Aki | DiskFormat::Ari | DiskFormat::Zvhd | DiskFormat::Zvhd2 => None,
+    }
+}
+
+/// Returns the record's word for a file format, if it has one.
+fn record_format(format: Format) -> Option<DiskFormat> {
+    DiskFormat::ALL.iter().copied().find(|word| file_format(*word) == Some(format))
+}
+
+/// Returns the file format of a declared one; fails for a name that no disk is read from.
+pub(crate) fn openable(format: DiskFormat) -> Result<Format> {
+    file_format(format).ok_or_else(|| {
+        Error::new(ErrorKind::BadContent, format!("a disk cannot be read from the format `{format}`"))
+            .with_hint("convert the file to qcow2, vmdk, vhd, vdi or raw first")
+    })
+}
+
+/// Returns the file format to write; fails for one that is not written.
+pub(crate) fn writable(format: DiskFormat) -> Result<Format> {
+    file_format(format).filter(|file| disk::writable(*file)).ok_or_else(|| {
+        Error::invalid(format!("a disk cannot be written in the format `{format}`")).with_hint("choose raw or qcow2")
+    })
+}
+
+/// Opens the disk that `file` holds. Nothing that the file names is opened.
+pub(crate) fn open(file: Arc<dyn Source>, format: DiskFormat) -> Result<Arc<dyn Source>> {
+    Ok(disk::open(file, openable(format)?, &Deny)?.disk)
+}
+
+/// Returns the file that would hold the disk of `file` in another format.
+pub(crate) fn layout(file: Arc<dyn Source>, format: DiskFormat, target: DiskFormat) -> Result<Arc<dyn Source>> {
+    Ok(disk::layout(open(file, format)?, writable(target)?, &LayoutOptions::default())?)
+}
+
+/// Finds out once what a file is and opens the disk in it. A declared format must be the real one; an undeclared
+/// file that is in no known format must at least look like a disk, so that a text file does not become an image.
+pub(crate) fn detect(file: Arc<dyn Source>, declared: Option<DiskFormat>) -> Result<Detected> {
+    let found = disk::probe(&file)?;
+    let format = record_format(found).filter(|format| *format != DiskFormat::Iso);
+    let format = format.ok_or_else(|| {
+        Error::new(
+            ErrorKind::BadContent,
+            format!("the file is in the format {found}, which is not a disk that can be imported"),
+        )
+        .with_hint("unpack or convert it to qcow2, vmdk, vhd, vdi or raw first")
+    })?;
+    if let Some(declared) = declared.filter(|declared| file_format(*declared) != Some(found)) {
+        return Err(mismatch(declared, found));
+    }
+    let Opened { disk, variant, notes, .. } = disk::open(file, found, &Deny)?;
+    if disk.is_empty() {
+        return Err(Error::new(ErrorKind::BadContent, "the disk in the file has no bytes"));
+    }
+    if found == Format::Raw && declared.is_none() && !looks_like_a_disk(&disk)? {
+        return Err(Error::new(
+            ErrorKind::BadContent,
+            "the file is in no known disk format, and has no partition table or file system",
+        )
+        .with_hint("if it really is the bytes of a disk, say that its format is raw"));
+    }
+    Ok(Detected { format, variant, notes, disk })
+}
+
+/// Checks an uploaded file that is kept as it is: where its bytes say what it is, that must be what was declared, and
+/// it must be sound. Returns the length of the disk inside, where it can be told.
+pub(crate) fn accept_upload(file: Arc<dyn Source>, declared: DiskFormat) -> Result<Option<u64>> {
+    // Kernels, ramdisks and formats whose layout is not public are kept unseen; no disk is ever read from them.
+    let Some(wanted) = file_format(declared) else {
+        return Ok(None);
+    };
+    let found = disk::probe(&file)?;
+    if found != wanted {
+        return Err(mismatch(declared, found));
+    }
+    if matches!(found, Format::Vhdx | Format::Parallels | Format::Iso) {
+        return Ok(None);
+    }
+    Ok(Some(disk::open(file, found, &Deny)?.disk.len()))
+}
+
+fn mismatch(declared: DiskFormat, found: Format) -> Error {
+    let found = if found == Format::Raw { "in no known disk format".into() } else { format!("in the format {found}") };
+    Error::new(ErrorKind::BadContent, format!("the file was declared as {declared}, and it is {found}"))
+        .with_hint("declare the real format, or send the right file")
+}
+
+fn looks_like_a_disk(disk: &Arc<dyn Source>) -> Result<bool> {
+    let report = guest::inspect(Arc::clone(disk))?;
+    Ok(report.partition_table.is_some() || !report.filesystems.is_empty())
+}

@@ -1,0 +1,501 @@
+//! Images: create, upload, show, list, change, download, delete, and the jobs that make and export them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use catalog::images::ImageFilter;
+use catalog::{Tx, contents, images, jobs, servers};
+use disk::source::Source;
+use model::identity::{Principal, Role};
+use model::images::{Checksums, Image, ImageState, Visibility};
+use model::jobs::{Job, JobKind};
+use model::names::{NAME_MAX, PROPERTIES_MAX, TAGS_MAX, VALUE_MAX, check_name, check_object_key};
+use model::{ContainerFormat, DiskFormat, ImageId};
+
+use crate::content::{self, ContentSource, Kept};
+use crate::error::{Error, ErrorKind, Result};
+use crate::formats;
+use crate::jobs::create_image::CreateImage;
+use crate::jobs::export_image::ExportImage;
+use crate::jobs::lease::Lease;
+use crate::jobs::{new_job, uploading};
+use crate::policy;
+use crate::servers::bases;
+use crate::service::Service;
+use crate::streams::{Download, Incoming};
+
+/// Most GiB that `min_disk` may ask for, and MiB that `min_ram` may (2^31 - 1, Glance's own bound).
+const MINIMUM_MAX: u32 = i32::MAX as u32;
+
+/// What a client says about a new image.
+#[derive(Debug, Clone)]
+pub struct NewImage {
+    /// The id it wants; a new one otherwise.
+    pub id: Option<ImageId>,
+    /// What people call it.
+    pub name: Option<String>,
+    /// Who sees it.
+    pub visibility: Visibility,
+    /// Refuses deletion while set.
+    pub protected: bool,
+    /// Left out of default lists.
+    pub hidden: bool,
+    /// How the bytes hold the disk.
+    pub disk_format: Option<DiskFormat>,
+    /// What is wrapped around the disk file.
+    pub container_format: Option<ContainerFormat>,
+    /// Smallest root disk of a server, in GiB.
+    pub min_disk_gib: u32,
+    /// Smallest memory of a server, in MiB.
+    pub min_ram_mib: u32,
+    /// Free properties.
+    pub properties: BTreeMap<String, String>,
+    /// Tags.
+    pub tags: BTreeSet<String>,
+}
+
+/// What a client wants changed; `None` leaves a field as it is.
+#[derive(Debug, Clone, Default)]
+pub struct ImageChange {
+    /// What people call it.
+    pub name: Option<Option<String>>,
+    /// Who sees it.
+    pub visibility: Option<Visibility>,
+    /// Refuses deletion while set.
+    pub protected: Option<bool>,
+    /// Left out of default lists.
+    pub hidden: Option<bool>,
+    /// How the bytes hold the disk; only while there are none.
+    pub disk_format: Option<Option<DiskFormat>>,
+    /// What is wrapped around the disk file; only while there are no bytes.
+    pub container_format: Option<Option<ContainerFormat>>,
+    /// Smallest root disk of a server, in GiB.
+    pub min_disk_gib: Option<u32>,
+    /// Smallest memory of a server, in MiB.
+    pub min_ram_mib: Option<u32>,
+    /// Properties to set; others stay.
+    pub set_properties: BTreeMap<String, String>,
+    /// Properties to remove; absent ones are ignored.
+    pub remove_properties: BTreeSet<String>,
+    /// The whole new set of tags.
+    pub tags: Option<BTreeSet<String>>,
+}
+
+/// An image to be made from a bucket object.
+#[derive(Debug, Clone)]
+pub struct FromObject {
+    /// The record; its formats are ignored, the result is the bare disk (raw).
+    pub image: NewImage,
+    /// The bucket the file is in.
+    pub bucket: String,
+    /// The file.
+    pub key: String,
+    /// The file's format; probed once where it is not told.
+    pub format: Option<DiskFormat>,
+}
+
+/// A file to be made from an image.
+#[derive(Debug, Clone)]
+pub struct Export {
+    /// The bucket it goes to.
+    pub bucket: String,
+    /// Its key there.
+    pub key: String,
+    /// Its format.
+    pub format: DiskFormat,
+    /// Replaces an object of that key; refused otherwise.
+    pub overwrite: bool,
+}
+
+/// Verbs of images.
+pub struct Images<'s>(pub(crate) &'s Service);
+
+impl Images<'_> {
+    /// Makes the record of an image that has no bytes yet (`Queued`).
+    pub async fn create(&self, who: &Principal, new: NewImage) -> Result<Image> {
+        let image = self.record(who, new)?;
+        let mut tx = self.0.parts.catalog.write().await?;
+        insert(&mut tx, &image).await?;
+        tx.commit().await?;
+        Ok(image)
+    }
+
+    /// Returns an image that the principal may see.
+    pub async fn get(&self, who: &Principal, id: ImageId) -> Result<Image> {
+        let mut tx = self.0.parts.catalog.read().await?;
+        policy::see_image(who, id, images::get(&mut tx, id).await?)
+    }
+
+    /// Lists what the principal may see; `filter.viewer` is set here.
+    pub async fn list(&self, who: &Principal, mut filter: ImageFilter) -> Result<Vec<Image>> {
+        filter.viewer = (!who.has(Role::Admin)).then_some(who.project.id);
+        let mut tx = self.0.parts.catalog.read().await?;
+        images::list(&mut tx, &filter).await.map_err(|error| match error.kind() {
+            catalog::ErrorKind::Missing => Error::invalid("the marker is no image of this list").caused_by(error),
+            _ => error.into(),
+        })
+    }
+
+    /// Changes an image's record.
+    pub async fn update(&self, who: &Principal, id: ImageId, change: ImageChange) -> Result<Image> {
+        let mut tx = self.0.parts.catalog.write().await?;
+        let mut image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
+        if let Some(visibility) = change.visibility.filter(|visibility| *visibility != image.visibility) {
+            policy::set_visibility(who, visibility)?;
+        }
+        apply(&mut image, change)?;
+        check(&image)?;
+        image.updated_at = self.0.now();
+        save(&mut tx, &image, image.state).await?;
+        tx.commit().await?;
+        Ok(image)
+    }
+
+    /// Keeps the bytes of a queued image as they come and makes it Active; back to Queued if they fail.
+    pub async fn upload(&self, who: &Principal, id: ImageId, body: Incoming) -> Result<Image> {
+        let mut tx = self.0.parts.catalog.write().await?;
+        let mut image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
+        if image.disk_format.is_none() || image.container_format.is_none() {
+            return Err(Error::conflict(format!("image {id} has no disk_format or no container_format"))
+                .with_hint("set both before the bytes are sent"));
+        }
+        move_to(&mut image, ImageState::Saving)?;
+        let job = new_job(self.0, who, JobKind::UploadImage, Some(id), None, &())?;
+        image.job = Some(job.id);
+        jobs::insert(&mut tx, &job).await?;
+        let lease = Lease::take(self.0, &mut tx, job.id).await?;
+        save(&mut tx, &image, ImageState::Queued).await?;
+        tx.commit().await?;
+        let held = lease.keep(self.0.clone());
+        // On a task of its own: a client that hangs up must not stop the work half way through its end.
+        let service = self.0.clone();
+        let received = tokio::spawn(async move { uploading::receive(&service, image, held, body).await });
+        received.await.map_err(|failed| Error::internal("the upload ended unexpectedly", failed))?
+    }
+
+    /// Opens the bytes of an image; `None` where it has none yet.
+    pub async fn download(&self, who: &Principal, id: ImageId) -> Result<Option<(Image, Download)>> {
+        let mut tx = self.0.parts.catalog.read().await?;
+        let image = policy::read_image(who, id, images::get(&mut tx, id).await?)?;
+        drop(tx);
+        let Some(content) = image.content else {
+            return Ok(None);
+        };
+        let reader = content::open(self.0, content).await?;
+        Ok(Some((image, Download { reader })))
+    }
+
+    /// Removes an image: its job is cancelled, its record and, where nothing else holds them, its bytes go.
+    pub async fn delete(&self, who: &Principal, id: ImageId) -> Result<()> {
+        let mut tx = self.0.parts.catalog.write().await?;
+        let image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
+        if image.protected {
+            return Err(Error::new(ErrorKind::Forbidden, format!("image {id} is protected"))
+                .with_hint("clear its protection first"));
+        }
+        if !image.state.may_become(ImageState::Deleted) {
+            return Err(Error::conflict(format!("image {id} is {} and cannot be deleted", image.state)));
+        }
+        if let Some(job) = image.job {
+            jobs::request_cancel(&mut tx, job).await?;
+        }
+        images::delete(&mut tx, id, image.state).await?;
+        let released = match image.content {
+            Some(content) => content::release(&mut tx, content).await?,
+            None => None,
+        };
+        let used = servers::list(&mut tx, None).await?.iter().any(|server| server.image == id);
+        tx.commit().await?;
+        if let Some(content) = released.filter(|_| !used) {
+            bases::remove(self.0, content);
+        }
+        content::forget(self.0, released).await;
+        Ok(())
+    }
+
+    /// Begins the job that makes an image from a bucket object.
+    pub async fn create_from_object(&self, who: &Principal, from: FromObject) -> Result<(Image, Job)> {
+        let FromObject { image: new, bucket, key, format } = from;
+        let new = NewImage { disk_format: Some(DiskFormat::Raw), container_format: Some(ContainerFormat::Bare), ..new };
+        let mut image = self.record(who, new)?;
+        if let Some(format) = format {
+            formats::openable(format)?;
+        }
+        let mut tx = self.0.parts.catalog.write().await?;
+        let found = crate::buckets::find(&mut tx, who, &bucket).await?;
+        let object = catalog::objects::get(&mut tx, found.id, &key).await?;
+        let object = object.ok_or_else(|| crate::objects::no_object(&bucket, &key))?;
+        if object.size == 0 {
+            return Err(Error::new(ErrorKind::BadContent, format!("object `{key}` in bucket `{bucket}` is empty")));
+        }
+        let params = CreateImage {
+            bucket: found.id.to_string(),
+            bucket_name: bucket,
+            key,
+            format: format.map(|format| format.to_string()),
+        };
+        let job = new_job(self.0, who, JobKind::CreateImage, Some(image.id), None, &params)?;
+        image.job = Some(job.id);
+        move_to(&mut image, ImageState::Saving)?;
+        insert(&mut tx, &image).await?;
+        jobs::insert(&mut tx, &job).await?;
+        tx.commit().await?;
+        self.0.wake.notify_one();
+        Ok((image, job))
+    }
+
+    /// Begins the job that writes an image into a bucket.
+    pub async fn export(&self, who: &Principal, id: ImageId, export: Export) -> Result<Job> {
+        policy::require(who, Role::Member, "export images")?;
+        check_object_key(&export.key)?;
+        formats::writable(export.format)?;
+        let mut tx = self.0.parts.catalog.write().await?;
+        let image = policy::read_image(who, id, images::get(&mut tx, id).await?)?;
+        active(&image)?;
+        let bucket = crate::buckets::find(&mut tx, who, &export.bucket).await?;
+        if !export.overwrite && catalog::objects::get(&mut tx, bucket.id, &export.key).await?.is_some() {
+            let message = format!("there is an object `{}` in bucket `{}` already", export.key, export.bucket);
+            return Err(Error::conflict(message).with_hint("choose another key, or ask to overwrite it"));
+        }
+        let params = ExportImage {
+            bucket: bucket.id.to_string(),
+            key: export.key,
+            format: export.format.to_string(),
+            overwrite: export.overwrite,
+        };
+        let job = new_job(self.0, who, JobKind::ExportImage, Some(id), None, &params)?;
+        jobs::insert(&mut tx, &job).await?;
+        tx.commit().await?;
+        self.0.wake.notify_one();
+        Ok(job)
+    }
+
+    /// Looks inside the image's disk.
+    pub async fn inspect(&self, who: &Principal, id: ImageId) -> Result<guest::Report> {
+        let (image, download) = self.download(who, id).await?.ok_or_else(|| {
+            Error::conflict(format!("image {id} has no bytes yet")).with_hint("wait until its state is active")
+        })?;
+        let file: Arc<dyn Source> = Arc::new(ContentSource::new(download.reader));
+        let format = image.disk_format.unwrap_or(DiskFormat::Raw);
+        self.0.permits.run(move || Ok(guest::inspect(formats::open(file, format)?)?)).await?
+    }
+
+    fn record(&self, who: &Principal, new: NewImage) -> Result<Image> {
+        policy::require(who, Role::Member, "create images")?;
+        policy::set_visibility(who, new.visibility)?;
+        let now = self.0.now();
+        let image = Image {
+            id: new.id.unwrap_or_else(ImageId::new),
+            project: who.project.id,
+            name: new.name,
+            state: ImageState::Queued,
+            reason: None,
+            visibility: new.visibility,
+            protected: new.protected,
+            hidden: new.hidden,
+            disk_format: new.disk_format,
+            container_format: new.container_format,
+            content: None,
+            size: None,
+            size_virtual: None,
+            checksums: None,
+            min_disk_gib: new.min_disk_gib,
+            min_ram_mib: new.min_ram_mib,
+            properties: new.properties,
+            tags: new.tags,
+            job: None,
+            created_at: now,
+            updated_at: now,
+        };
+        check(&image)?;
+        Ok(image)
+    }
+}
+
+/// Moves an image along the table of allowed moves, or says why not.
+pub(crate) fn move_to(image: &mut Image, next: ImageState) -> Result<()> {
+    if !image.state.may_become(next) {
+        let (id, state) = (image.id, image.state);
+        return Err(Error::conflict(format!("image {id} is {state} ({}) and cannot become {next}", state.word())));
+    }
+    image.state = next;
+    Ok(())
+}
+
+/// Fails unless the image is whole and usable.
+pub(crate) fn active(image: &Image) -> Result<()> {
+    if image.state == ImageState::Active {
+        return Ok(());
+    }
+    let (id, state) = (image.id, image.state);
+    Err(Error::conflict(format!("image {id} is {state} ({}), not active", state.word()))
+        .with_hint("wait until it is Normal"))
+}
+
+/// Writes an image back if its state is still `from`.
+pub(crate) async fn save(tx: &mut Tx, image: &Image, from: ImageState) -> Result<()> {
+    if images::update(tx, image, from).await? {
+        return Ok(());
+    }
+    Err(Error::conflict(format!("image {} is no longer {from}", image.id)))
+}
+
+async fn insert(tx: &mut Tx, image: &Image) -> Result<()> {
+    images::insert(tx, image).await.map_err(|error| match error.kind() {
+        catalog::ErrorKind::Conflict => Error::conflict(format!("there is an image {} already", image.id)),
+        _ => error.into(),
+    })
+}
+
+/// Makes an image Active with a content that is durable; shared by uploads and jobs.
+pub(crate) async fn activate(tx: &mut Tx, image: &mut Image, content: &model::contents::Content) -> Result<()> {
+    let from = image.state;
+    move_to(image, ImageState::Active)?;
+    if contents::get(tx, content.id).await?.is_none() {
+        contents::insert(tx, content).await?;
+    }
+    image.content = Some(content.id);
+    image.size = Some(content.length);
+    save(tx, image, from).await
+}
+
+fn apply(image: &mut Image, change: ImageChange) -> Result<()> {
+    let formats = change.disk_format.is_some() || change.container_format.is_some();
+    if formats && image.state != ImageState::Queued {
+        let message = "disk_format and container_format can only change while the image has no bytes";
+        return Err(Error::new(ErrorKind::Forbidden, message));
+    }
+    let ImageChange { set_properties, remove_properties, .. } = change;
+    image.properties.retain(|name, _| !remove_properties.contains(name));
+    image.properties.extend(set_properties);
+    image.name = change.name.unwrap_or_else(|| image.name.take());
+    image.visibility = change.visibility.unwrap_or(image.visibility);
+    image.protected = change.protected.unwrap_or(image.protected);
+    image.hidden = change.hidden.unwrap_or(image.hidden);
+    image.disk_format = change.disk_format.unwrap_or(image.disk_format);
+    image.container_format = change.container_format.unwrap_or(image.container_format);
+    image.min_disk_gib = change.min_disk_gib.unwrap_or(image.min_disk_gib);
+    image.min_ram_mib = change.min_ram_mib.unwrap_or(image.min_ram_mib);
+    if let Some(tags) = change.tags {
+        image.tags = tags;
+    }
+    Ok(())
+}
+
+/// Checks what people wrote into a record.
+fn check(image: &Image) -> Result<()> {
+    if let Some(name) = image.name.as_deref().filter(|name| !name.is_empty()) {
+        check_name(name)?;
+    }
+    if image.properties.len() > PROPERTIES_MAX {
+        return Err(Error::new(ErrorKind::TooLarge, format!("an image has at most {PROPERTIES_MAX} properties")));
+    }
+    if image.tags.len() > TAGS_MAX {
+        return Err(Error::new(ErrorKind::TooLarge, format!("an image has at most {TAGS_MAX} tags")));
+    }
+    for (name, value) in &image.properties {
+        let short: String = name.chars().take(64).collect();
+        if name.is_empty() || name.chars().count() > NAME_MAX || name.contains('\0') {
+            return Err(Error::invalid(format!(
+                "the property name `{short}` does not have 1 to {NAME_MAX} characters"
+            )));
+        }
+        if value.chars().count() > VALUE_MAX || value.contains('\0') {
+            return Err(Error::invalid(format!(
+                "the value of property `{short}` has more than {VALUE_MAX} characters, or a NUL"
+            )));
+        }
+    }
+    if let Some(tag) =
+        image.tags.iter().find(|tag| tag.is_empty() || tag.chars().count() > NAME_MAX || tag.contains('\0'))
+    {
+        return Err(Error::invalid(format!(
+            "the tag `{}` does not have 1 to {NAME_MAX} characters",
+            tag.chars().take(64).collect::<String>()
+        )));
+    }
+    if image.min_disk_gib > MINIMUM_MAX || image.min_ram_mib > MINIMUM_MAX {
+        return Err(Error::invalid(format!("min_disk and min_ram are at most {MINIMUM_MAX}")));
+    }
+    Ok(())
+}
+
+/// Turns the digests of an upload into an image's checksums.
+pub(crate) fn checksums(kept: &Kept) -> Option<Checksums> {
+    let (sha256, sha512) = kept.digests.sha.clone()?;
+    Some(Checksums { md5: hex::encode(kept.digests.md5), sha256, sha512 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image() -> Image {
+        Image {
+            id: ImageId::new(),
+            project: model::ProjectId::new(),
+            name: Some("web".into()),
+            state: ImageState::Active,
+            reason: None,
+            visibility: Visibility::Private,
+            protected: false,
+            hidden: false,
+            disk_format: Some(DiskFormat::Raw),
+            container_format: Some(ContainerFormat::Bare),
+            content: None,
+            size: None,
+            size_virtual: None,
+            checksums: None,
+            min_disk_gib: 0,
+            min_ram_mib: 0,
+            properties: BTreeMap::from([("a".into(), "1".into()), ("b".into(), "2".into())]),
+            tags: BTreeSet::new(),
+            job: None,
+            created_at: jiff::Timestamp::UNIX_EPOCH,
+            updated_at: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn a_change_touches_only_what_it_names() {
+        let (before, mut after) = (image(), image());
+        let set_properties = BTreeMap::from([("c".into(), "3".into())]);
+        let remove_properties = BTreeSet::from(["a".into(), "absent".into()]);
+        apply(
+            &mut after,
+            ImageChange { set_properties, remove_properties, name: Some(None), ..ImageChange::default() },
+        )
+        .unwrap();
+        assert_eq!(after.properties.keys().collect::<Vec<_>>(), ["b", "c"]);
+        assert_eq!(after.name, None);
+        assert_eq!((after.visibility, after.tags), (before.visibility, before.tags));
+    }
+
+    #[test]
+    fn formats_are_fixed_once_there_are_bytes() {
+        let change = ImageChange { disk_format: Some(Some(DiskFormat::Vmdk)), ..ImageChange::default() };
+        assert_eq!(apply(&mut image(), change).unwrap_err().kind(), ErrorKind::Forbidden);
+    }
+
+    #[test]
+    fn limits_are_named() {
+        let mut wrong = image();
+        wrong.name = Some("x".repeat(256));
+        assert!(check(&wrong).unwrap_err().to_string().contains("255"));
+        let mut wrong = image();
+        wrong.tags = (0..=TAGS_MAX).map(|tag| tag.to_string()).collect();
+        assert_eq!(check(&wrong).unwrap_err().kind(), ErrorKind::TooLarge);
+        let mut wrong = image();
+        wrong.properties.insert("p".into(), "v".repeat(VALUE_MAX + 1));
+        assert!(check(&wrong).unwrap_err().to_string().contains("`p`"));
+    }
+
+    #[test]
+    fn moves_follow_the_table() {
+        let mut wrong = image();
+        assert_eq!(move_to(&mut wrong, ImageState::Saving).unwrap_err().kind(), ErrorKind::Conflict);
+        assert_eq!(wrong.state, ImageState::Active);
+        move_to(&mut wrong, ImageState::Deactivated).unwrap();
+        assert_eq!(wrong.state, ImageState::Deactivated);
+    }
+}

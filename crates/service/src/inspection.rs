@@ -1,0 +1,55 @@
+//! What an inspection of a guest tells, as properties of an image and as a sentence.
+
+use std::collections::BTreeMap;
+
+use guest::Report;
+
+/// Returns the properties that an image gets from what is inside: Glance's common ones and Huawei's `__os_*`.
+pub(crate) fn properties(report: &Report) -> BTreeMap<String, String> {
+    let mut properties = BTreeMap::new();
+    let Some(os) = &report.os else {
+        return properties;
+    };
+    let mut set = |name: &str, value: Option<&str>| {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            properties.insert(name.to_owned(), value.to_owned());
+        }
+    };
+    set("os_type", Some(os.kind.as_str()));
+    set("os_distro", os.distro.as_deref());
+    set("os_version", os.version.as_deref());
+    set("architecture", os.arch.as_deref());
+    let firmware = match (report.boot.bios, report.boot.uefi) {
+        (false, true) => Some("uefi"),
+        (true, _) => Some("bios"),
+        (false, false) => None,
+    };
+    set("hw_firmware_type", firmware);
+    set(
+        "__os_type",
+        Some(match os.kind.as_str() {
+            "linux" => "Linux",
+            "windows" => "Windows",
+            _ => "Other",
+        }),
+    );
+    set("__os_version", os.name.as_deref());
+    set("__os_bit", os.arch.as_deref().map(|arch| if arch.contains("64") { "64" } else { "32" }));
+    properties
+}
+
+/// Returns what was found, in a sentence for the job's log.
+pub(crate) fn sentence(report: &Report) -> String {
+    match &report.os {
+        Some(os) => {
+            let name = os.name.as_deref().unwrap_or(os.kind.as_str());
+            let cloud = if os.cloud_init.is_some() { "with cloud-init" } else { "without cloud-init" };
+            format!("found {name}, {}, {cloud}", os.arch.as_deref().unwrap_or("of unknown architecture"))
+        }
+        None => format!(
+            "found no operating system ({} partitions, {} file systems)",
+            report.partitions.len(),
+            report.filesystems.len()
+        ),
+    }
+}

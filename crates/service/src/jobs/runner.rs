@@ -1,0 +1,213 @@
+//! The runner: workers that claim jobs and carry them out until they end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use catalog::jobs;
+use model::jobs::{Job, JobKind, JobState};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing::Instrument;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::jobs::Stop;
+use crate::jobs::create_image::CreateImageWork;
+use crate::jobs::create_server::CreateServerWork;
+use crate::jobs::export_image::ExportImageWork;
+use crate::jobs::lease::{LEASE_SECONDS, Lease};
+use crate::jobs::run::{Run, Work, end_badly};
+use crate::jobs::uploading::UploadImageWork;
+use crate::service::Service;
+
+/// How often a job is begun before it is given up.
+const ATTEMPTS_MAX: i64 = 8;
+/// Longest wait before a job is begun again, in seconds.
+const BACK_OFF_MAX: u32 = 60;
+/// How long an idle worker waits before it looks again; a new job on this node wakes one at once.
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Workers that carry out jobs, until they are stopped.
+pub struct Runner {
+    workers: JoinSet<()>,
+    stop: watch::Sender<bool>,
+}
+
+impl Runner {
+    /// Starts the workers. Jobs that this node held when it died are free again at once.
+    pub async fn start(service: Service) -> Result<Self> {
+        let mut tx = service.parts.catalog.write().await?;
+        let freed = jobs::release_owned(&mut tx, &service.parts.settings.node).await?;
+        tx.commit().await?;
+        if freed > 0 {
+            tracing::info!(jobs = freed, "resuming jobs that the last run of this node left");
+        }
+        let (stop, stopped) = watch::channel(false);
+        let mut workers = JoinSet::new();
+        for _ in 0..service.parts.settings.job_workers.max(1) {
+            workers.spawn(work(service.clone(), stopped.clone()));
+        }
+        Ok(Self { workers, stop })
+    }
+
+    /// Stops claiming, interrupts running jobs and frees them for the next node to resume.
+    pub async fn stop(mut self, service: &Service) -> Result<()> {
+        self.stop.send_replace(true);
+        while self.workers.join_next().await.is_some() {}
+        let mut tx = service.parts.catalog.write().await?;
+        jobs::release_owned(&mut tx, &service.parts.settings.node).await?;
+        Ok(tx.commit().await?)
+    }
+}
+
+async fn work(service: Service, mut stopped: watch::Receiver<bool>) {
+    loop {
+        let claimed = tokio::select! {
+            biased;
+            _ = stopped.wait_for(|stop| *stop) => return,
+            claimed = claim(&service) => claimed,
+        };
+        match claimed {
+            Ok(Some(job)) => {
+                let span = tracing::info_span!("job", id = %job.id, kind = %job.kind, attempt = job.attempt);
+                tokio::select! {
+                    biased;
+                    _ = stopped.wait_for(|stop| *stop) => return,
+                    () = carry_out(&service, &job).instrument(span) => {}
+                }
+            }
+            Ok(None) => idle(&service, &mut stopped).await,
+            Err(error) => {
+                tracing::warn!(%error, "cannot look for jobs");
+                idle(&service, &mut stopped).await;
+            }
+        }
+    }
+}
+
+async fn idle(service: &Service, stopped: &mut watch::Receiver<bool>) {
+    tokio::select! {
+        () = service.wake.notified() => {}
+        () = tokio::time::sleep(IDLE) => {}
+        _ = stopped.wait_for(|stop| *stop) => {}
+    }
+}
+
+async fn claim(service: &Service) -> Result<Option<Job>> {
+    let mut tx = service.parts.catalog.write().await?;
+    let job = jobs::claim(&mut tx, &service.parts.settings.node, LEASE_SECONDS).await?;
+    tx.commit().await?;
+    Ok(job)
+}
+
+fn work_of(kind: JobKind) -> &'static dyn Work {
+    match kind {
+        JobKind::UploadImage => &UploadImageWork,
+        JobKind::CreateImage => &CreateImageWork,
+        JobKind::ExportImage => &ExportImageWork,
+        JobKind::CreateServer => &CreateServerWork,
+    }
+}
+
+/// Returns every place `KIND/STEP/before|after` and `KIND/end/before|after` where `--abort-at` can end the process.
+#[must_use]
+pub fn abort_places() -> Vec<String> {
+    let kinds = [JobKind::CreateImage, JobKind::ExportImage, JobKind::CreateServer];
+    let steps = kinds
+        .iter()
+        .flat_map(|kind| work_of(*kind).steps().iter().map(move |step| (kind, step.name)).chain([(kind, "end")]));
+    steps.flat_map(|(kind, step)| ["before", "after"].map(|when| format!("{kind}/{step}/{when}"))).collect()
+}
+
+/// Runs a claimed job to its end, or until it is lost; never fails, every failure ends in the job's record.
+async fn carry_out(service: &Service, job: &Job) {
+    let lease = Lease { job: job.id, attempt: job.attempt };
+    let stop = if job.attempt > ATTEMPTS_MAX {
+        let message = format!("the job was begun {ATTEMPTS_MAX} times and never came to an end");
+        Stop::Fail(Error::new(ErrorKind::Internal, message))
+    } else {
+        match run_steps(service, job, lease).await {
+            Ok(()) => return,
+            Err(stop) => stop,
+        }
+    };
+    if let Err(error) = settle(service, job, stop).await {
+        // The lease runs out and the job is claimed again, so nothing is stuck.
+        tracing::error!(%error, "cannot record the end of a job");
+    }
+}
+
+async fn run_steps(service: &Service, job: &Job, lease: Lease) -> Result<(), Stop> {
+    let held = lease.keep(service.clone());
+    let work = work_of(job.kind);
+    let mut tx = service.parts.catalog.read().await?;
+    let outputs: BTreeMap<_, _> = jobs::steps(&mut tx, job.id).await?.into_iter().collect();
+    drop(tx);
+    let mut run = Run::new(service, job, &held, outputs);
+    for step in work.steps() {
+        if run.is_done(step.name) {
+            continue;
+        }
+        held.check()?;
+        held.tell(step.name, step.from);
+        run.point(&format!("{}/before", step.name));
+        let output = work.run(step.name, &run).await?;
+        run.record(step.name, &output).await?;
+        run.point(&format!("{}/after", step.name));
+    }
+    held.check()?;
+    run.point("end/before");
+    let mut tx = service.parts.catalog.write().await?;
+    let released = work.finish(&mut tx, &run).await?;
+    if !jobs::finish(&mut tx, job.id, lease.attempt, JobState::Done, None).await? {
+        return Err(Stop::Lost);
+    }
+    tx.commit().await?;
+    run.point("end/after");
+    crate::content::forget(service, released).await;
+    tracing::info!("job done");
+    Ok(())
+}
+
+async fn settle(service: &Service, job: &Job, stop: Stop) -> Result<()> {
+    match stop {
+        Stop::Lost => tracing::warn!("the job is somebody else's now"),
+        Stop::Cancelled => {
+            tracing::info!("job cancelled");
+            end_badly(service, job, job.attempt, JobState::Cancelled, "it was cancelled").await?;
+        }
+        Stop::Retry(error) if job.attempt < ATTEMPTS_MAX => {
+            let delay = (1_u32 << job.attempt.clamp(0, 6)).min(BACK_OFF_MAX);
+            tracing::warn!(error = %chain(&error), delay, "job will be begun again");
+            let mut tx = service.parts.catalog.write().await?;
+            let step = job.step.as_deref().unwrap_or("begin");
+            jobs::log(&mut tx, job.id, step, &format!("{error}; trying again in {delay} s")).await?;
+            jobs::requeue(&mut tx, job.id, job.attempt, delay).await?;
+            tx.commit().await?;
+        }
+        Stop::Retry(error) | Stop::Fail(error) => {
+            tracing::warn!(error = %chain(&error), "job failed");
+            end_badly(service, job, job.attempt, JobState::Failed, &sentence(&error)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What the user reads: the sentence and the way out.
+pub(crate) fn sentence(error: &Error) -> String {
+    match error.hint() {
+        Some(hint) => format!("{error} ({hint})"),
+        None => error.to_string(),
+    }
+}
+
+/// What the log reads: the sentence and every cause.
+pub(crate) fn chain(error: &Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(next) = cause {
+        text.push_str(": ");
+        text.push_str(&next.to_string());
+        cause = next.source();
+    }
+    text
+}

@@ -1,0 +1,122 @@
+//! Keeping an image's bytes as a client sends them, as a job that its own request carries.
+//!
+//! The job is there so that an upload whose node dies does not stay in Creating for ever: its lease runs out, a
+//! runner claims it, and the image becomes Error with the reason.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use catalog::{Tx, images, jobs};
+use model::images::{Image, ImageState};
+use model::jobs::JobState;
+use model::{ContentId, DiskFormat, ImageId};
+
+use crate::content::{self, ContentSource, Kept};
+use crate::digest::Wanted;
+use crate::error::{Error, ErrorKind, Result};
+use crate::formats;
+use crate::images::{activate, checksums, save};
+use crate::jobs::Stop;
+use crate::jobs::lease::Held;
+use crate::jobs::run::{Run, Step, Work};
+use crate::policy::no_image;
+use crate::service::Service;
+use crate::streams::Incoming;
+
+/// Receives an image's bytes and makes it Active; back to Queued, and nothing left, if that fails.
+pub(crate) async fn receive(service: &Service, image: Image, held: Held, body: Incoming) -> Result<Image> {
+    let id = image.id;
+    let received = match content::keep_stream(service, image.project, body, Wanted::All).await {
+        Ok(kept) => {
+            let content = kept.content.id;
+            let finished = finish(service, id, &held, kept).await;
+            // What failed for a reason of its own was not committed; of anything else that cannot be known.
+            if finished.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::BadContent | ErrorKind::NotFound))
+            {
+                content::forget(service, [content]).await;
+            }
+            finished
+        }
+        Err(error) => Err(error),
+    };
+    if let Err(error) = &received {
+        give_up(service, id, &held, error).await;
+    }
+    received
+}
+
+/// Makes an image Active with the bytes that were kept.
+async fn finish(service: &Service, id: ImageId, held: &Held, kept: Kept) -> Result<Image> {
+    let mut tx = service.parts.catalog.read().await?;
+    let format = images::get(&mut tx, id).await?.ok_or_else(|| gone(id))?.disk_format.unwrap_or(DiskFormat::Raw);
+    drop(tx);
+    let size_virtual = accept(service, &kept, format).await?;
+    let mut tx = service.parts.catalog.write().await?;
+    let mut image = images::get(&mut tx, id).await?.ok_or_else(|| gone(id))?;
+    if !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, JobState::Done, None).await? {
+        return Err(Error::conflict(format!("the upload of image {id} was cancelled, or took too long to answer")));
+    }
+    image.checksums = checksums(&kept);
+    image.size_virtual = size_virtual;
+    image.reason = None;
+    image.updated_at = service.now();
+    activate(&mut tx, &mut image, &kept.content).await?;
+    tx.commit().await?;
+    Ok(image)
+}
+
+/// Looks at what arrived: the declared format must be the real one where the file says what it is. Returns the length
+/// of the disk inside, where it can be told.
+async fn accept(service: &Service, kept: &Kept, format: DiskFormat) -> Result<Option<u64>> {
+    if kept.content.length == 0 {
+        return Ok(None);
+    }
+    let reader = service.parts.store.reader(&kept.content.head).await?;
+    let file = Arc::new(ContentSource::new(reader));
+    service.permits.run(move || formats::accept_upload(file, format)).await?
+}
+
+/// Ends an upload that failed: the image waits for bytes again, and nothing of the failed ones is left.
+async fn give_up(service: &Service, id: ImageId, held: &Held, error: &Error) {
+    if let Err(failed) = back_to_queued(service, id, held, error).await {
+        tracing::error!(image = %id, error = %failed, "cannot record the end of an upload; its lease will run out");
+    }
+}
+
+async fn back_to_queued(service: &Service, id: ImageId, held: &Held, error: &Error) -> Result<()> {
+    let mut tx = service.parts.catalog.write().await?;
+    let why = crate::jobs::runner::sentence(error);
+    if !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, JobState::Failed, Some(&why)).await? {
+        return Ok(());
+    }
+    if let Some(mut image) = images::get(&mut tx, id).await?.filter(|image| image.state == ImageState::Saving) {
+        image.state = ImageState::Queued;
+        image.updated_at = service.now();
+        save(&mut tx, &image, ImageState::Saving).await?;
+    }
+    Ok(tx.commit().await?)
+}
+
+fn gone(id: ImageId) -> Error {
+    let error = no_image(id);
+    Error::new(ErrorKind::NotFound, error.to_string()).with_hint("it was deleted while its bytes were on their way")
+}
+
+/// What a runner does with an upload whose node died: it says so.
+pub(crate) struct UploadImageWork;
+
+#[async_trait]
+impl Work for UploadImageWork {
+    fn steps(&self) -> &'static [Step] {
+        &[Step { name: "receive", from: 0 }]
+    }
+
+    async fn run(&self, _step: &str, _run: &Run<'_>) -> Result<serde_json::Value, Stop> {
+        let error = Error::new(ErrorKind::BadContent, "the upload was interrupted before all bytes were kept");
+        Err(Stop::Fail(error.with_hint("delete the image and upload it again")))
+    }
+
+    async fn finish(&self, _tx: &mut Tx, _run: &Run<'_>) -> Result<Vec<ContentId>, Stop> {
+        Ok(Vec::new())
+    }
+}

@@ -1,0 +1,41 @@
+//! What happens: every verb of Molde, who may ask for it, and the jobs that carry it out.
+//!
+//! A verb takes the [`Principal`](model::identity::Principal) first and asks [`policy`] itself, so no dialect can
+//! differ in rights. This crate is the only one that changes a state. Order of every write: bytes durable, then
+//! the row, then tell.
+//!
+//! Not here: wire formats (`api`), SQL (`catalog`), how bytes are kept (`chunks`), what a disk file means (`disk`).
+#![forbid(unsafe_code)]
+
+mod blocking;
+mod buckets;
+mod content;
+mod digest;
+mod error;
+mod formats;
+mod identity;
+mod images;
+mod index;
+mod inspection;
+pub mod jobs;
+mod objects;
+mod policy;
+mod servers;
+mod service;
+mod streams;
+mod uploads;
+
+pub use buckets::Buckets;
+pub use catalog::images::{Comparison, Direction, ImageFilter, ImageSort};
+pub use error::{Error, ErrorKind, Result};
+pub use guest::Report as GuestReport;
+pub use identity::{BootstrapSecrets, Credentials, Identity, Issued, Scope, Token, UserName};
+pub use images::{Export, FromObject, ImageChange, Images, NewImage};
+pub use index::CatalogIndex;
+pub use jobs::runner::{Runner, abort_places};
+pub use jobs::{JobQuery, Jobs};
+pub use objects::{ListObjects, ObjectPage, Objects, PutObject};
+pub use servers::{NewServer, Servers};
+pub use service::{Parts, Service, Settings};
+pub use streams::{ByteStream, Download, Incoming, Range};
+pub use uploads::{PartTag, UploadAt, Uploads};

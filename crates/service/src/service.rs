@@ -1,0 +1,135 @@
+//! The service as one value that is passed down: its parts, its settings and the doors to its verbs.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use model::{Clock, Timestamp};
+use tokio::sync::Notify;
+
+use crate::blocking::Permits;
+use crate::buckets::Buckets;
+use crate::error::Result;
+use crate::identity::Identity;
+use crate::images::Images;
+use crate::jobs::Jobs;
+use crate::objects::Objects;
+use crate::servers::{Servers, adopt, bases};
+use crate::uploads::Uploads;
+
+/// Numbers and places that configuration may change.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Region name told to clients.
+    pub region: String,
+    /// How long a token lives, in seconds.
+    pub token_seconds: u32,
+    /// This node's own name, the same after a restart: it takes back the jobs that it held.
+    pub node: String,
+    /// Jobs that run at once on this node.
+    pub job_workers: usize,
+    /// Folder for images' disks as local base files of servers.
+    pub bases: PathBuf,
+    /// Pieces of blocking work (reading disks, hashing passwords) that run at once.
+    pub blocking_permits: usize,
+    /// For tests: the place (`KIND/STEP/before|middle|after`) at which the process ends itself.
+    pub abort_at: Option<String>,
+}
+
+/// What a service is assembled from.
+pub struct Parts {
+    /// What is remembered.
+    pub catalog: catalog::Catalog,
+    /// What is kept.
+    pub store: chunks::Store,
+    /// Who may read bytes.
+    pub kms: Arc<dyn keys::Kms>,
+    /// Where servers run.
+    pub driver: Arc<dyn compute::Driver>,
+    /// What time it is.
+    pub clock: Arc<dyn Clock>,
+    /// Numbers and places.
+    pub settings: Settings,
+}
+
+/// Every verb of Molde. Cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) permits: Permits,
+    /// Wakes an idle worker when a job was added on this node.
+    pub(crate) wake: Arc<Notify>,
+}
+
+impl Service {
+    /// Assembles a service. Nothing runs yet.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let permits = Permits::new(parts.settings.blocking_permits);
+        Self { parts: Arc::new(parts), permits, wake: Arc::new(Notify::new()) }
+    }
+
+    /// Finds again what a former life of this node left: servers that still run, files half written.
+    pub async fn recover(&self) -> Result<()> {
+        bases::sweep(self)?;
+        adopt(self).await
+    }
+
+    /// Returns the settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.parts.settings
+    }
+
+    /// Returns the present moment.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.parts.clock.now()
+    }
+
+    /// Returns whether the catalog answers.
+    pub async fn healthy(&self) -> bool {
+        self.parts.catalog.ping().await.is_ok()
+    }
+
+    /// Returns the verbs of identity.
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        Identity(self)
+    }
+
+    /// Returns the verbs of images.
+    #[must_use]
+    pub fn images(&self) -> Images<'_> {
+        Images(self)
+    }
+
+    /// Returns the verbs of buckets.
+    #[must_use]
+    pub fn buckets(&self) -> Buckets<'_> {
+        Buckets(self)
+    }
+
+    /// Returns the verbs of objects.
+    #[must_use]
+    pub fn objects(&self) -> Objects<'_> {
+        Objects(self)
+    }
+
+    /// Returns the verbs of uploads in parts.
+    #[must_use]
+    pub fn uploads(&self) -> Uploads<'_> {
+        Uploads(self)
+    }
+
+    /// Returns the verbs of jobs.
+    #[must_use]
+    pub fn jobs(&self) -> Jobs<'_> {
+        Jobs(self)
+    }
+
+    /// Returns the verbs of servers.
+    #[must_use]
+    pub fn servers(&self) -> Servers<'_> {
+        Servers(self)
+    }
+}
