@@ -41,7 +41,7 @@ impl Domain {
         let names = backend.list(&format!("domains/{id}/")).await?;
         let generation = names.iter().filter_map(|name| parse_generation(id, name)).max().unwrap_or(FIRST_GENERATION);
         if names.is_empty() {
-            create(backend, kms, id).await?;
+            create(backend, kms, id, FIRST_GENERATION).await?;
         }
         let first = load(backend, kms, id, FIRST_GENERATION).await?;
         let id_keys = Kind::ALL.map(|kind| {
@@ -104,13 +104,13 @@ fn context(id: Uuid, generation: u32) -> Vec<u8> {
     format!("domain:{id}:{generation}").into_bytes()
 }
 
-/// Writes the first secret, unless another process is faster.
-async fn create(backend: &Arc<dyn Backend>, kms: &Arc<dyn Kms>, id: Uuid) -> Result<()> {
+/// Writes the secret of a generation, unless another process is faster.
+async fn create(backend: &Arc<dyn Backend>, kms: &Arc<dyn Kms>, id: Uuid, generation: u32) -> Result<()> {
     let doing = "make the secret of a dedup domain";
     let secret = Secret::random(SECRET_LENGTH).map_err(|e| Error::keys(doing, e))?;
-    let wrapped = kms.wrap(&context(id, FIRST_GENERATION), secret.expose()).await.map_err(|e| Error::keys(doing, e))?;
-    let record = RecordWriter::new(MAGIC).bytes(id.as_bytes()).u32(FIRST_GENERATION).bytes(&wrapped).finish();
-    match backend.put(&name(id, FIRST_GENERATION), vec![Bytes::from(record)]).await {
+    let wrapped = kms.wrap(&context(id, generation), secret.expose()).await.map_err(|e| Error::keys(doing, e))?;
+    let record = RecordWriter::new(MAGIC).bytes(id.as_bytes()).u32(generation).bytes(&wrapped).finish();
+    match backend.put(&name(id, generation), vec![Bytes::from(record)]).await {
         Err(error) if error.kind() != ErrorKind::Exists => Err(error),
         _ => Ok(()),
     }
@@ -134,4 +134,113 @@ async fn load(backend: &Arc<dyn Backend>, kms: &Arc<dyn Kms>, id: Uuid, generati
         return Ok(secret);
     }
     Err(Error::corrupt(format!("{what} has the wrong length")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+    use keys::LocalKms;
+
+    use super::*;
+    use crate::backend::MemoryBackend;
+    use crate::index::{Index, IndexError, Location, MemoryIndex};
+    use crate::store::{Options, Store};
+
+    /// An index that can be made to know nothing until it is told something, as a race would look.
+    #[derive(Default)]
+    struct ForgetfulIndex {
+        inner: MemoryIndex,
+        blind: AtomicBool,
+    }
+
+    #[async_trait]
+    impl Index for ForgetfulIndex {
+        async fn find(&self, domain: Uuid, ids: &[BlobId]) -> std::result::Result<Vec<Option<Location>>, IndexError> {
+            if self.blind.load(Ordering::SeqCst) {
+                return Ok(vec![None; ids.len()]);
+            }
+            self.inner.find(domain, ids).await
+        }
+
+        async fn add_pack(
+            &self,
+            pack: Uuid,
+            size: u64,
+            blobs: &[(Uuid, BlobId, Location)],
+        ) -> std::result::Result<(), IndexError> {
+            self.blind.store(false, Ordering::SeqCst);
+            self.inner.add_pack(pack, size, blobs).await
+        }
+    }
+
+    struct Rotated {
+        index: Arc<ForgetfulIndex>,
+        /// A store that opened the domain before the rotation.
+        before: Store,
+        /// One that opens it after.
+        after: Store,
+    }
+
+    const DOMAIN: Uuid = Uuid::from_u128(5);
+
+    async fn rotated() -> Rotated {
+        let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
+        let folder = tempfile::tempdir().unwrap();
+        let kms: Arc<dyn Kms> = Arc::new(LocalKms::open_or_create(&folder.path().join("k")).unwrap());
+        let index = Arc::new(ForgetfulIndex::default());
+        let open = async || {
+            let options = Options { chunk_size: 4096, segment_chunks: 4, ..Options::default() };
+            Store::open(Arc::clone(&backend), index.clone(), Arc::clone(&kms), options).await.unwrap()
+        };
+        let before = open().await;
+        before.domain(DOMAIN).await.unwrap();
+        create(&backend, &kms, DOMAIN, 2).await.unwrap();
+        let after = open().await;
+        assert_eq!(after.domain(DOMAIN).await.unwrap().generation, 2);
+        Rotated { index, before, after }
+    }
+
+    async fn write(store: &Store, parts: &[u8]) -> Result<crate::Head> {
+        let mut writer = store.writer(DOMAIN, Uuid::now_v7()).await?;
+        for part in parts {
+            writer.write(Bytes::from(vec![*part; 4096])).await?;
+        }
+        writer.finish().await
+    }
+
+    async fn check(store: &Store, head: &crate::Head, parts: &[u8]) {
+        let bytes = store.reader(&head.bytes).await.unwrap().read(0, parts.len() * 4096).await.unwrap();
+        assert!(bytes.chunks(4096).zip(parts).all(|(chunk, part)| chunk.iter().all(|byte| byte == part)));
+        store.verify(&head.bytes).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn chunks_of_an_older_generation_are_still_known_and_opened() {
+        let Rotated { before, after, .. } = rotated().await;
+        let old = write(&before, &[1, 2, 3]).await.unwrap();
+        let blobs = before.scrub().await.unwrap().blobs;
+        let mixed = write(&after, &[3, 4, 1]).await.unwrap();
+        // One new chunk, one segment and one root.
+        assert_eq!(after.scrub().await.unwrap().blobs, blobs + 3);
+        // A writer that does not know of the rotation finds what was stored after it.
+        let late = write(&before, &[4, 4, 2]).await.unwrap();
+        for store in [&before, &after] {
+            check(store, &old, &[1, 2, 3]).await;
+            check(store, &mixed, &[3, 4, 1]).await;
+            check(store, &late, &[4, 4, 2]).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_race_across_a_rotation_is_refused_and_leaves_no_head() {
+        let Rotated { index, before, after } = rotated().await;
+        let kept = write(&after, &[1, 2]).await.unwrap();
+        index.blind.store(true, Ordering::SeqCst);
+        assert_eq!(write(&before, &[2, 1]).await.unwrap_err().kind(), ErrorKind::Conflict);
+        let again = write(&before, &[2, 1]).await.unwrap();
+        check(&before, &again, &[2, 1]).await;
+        check(&after, &kept, &[1, 2]).await;
+    }
 }

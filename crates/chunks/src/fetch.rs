@@ -56,9 +56,9 @@ impl Store {
         let stored = self.fetch_stored(Kind::Chunk, &places).await?;
         let opening = places.into_iter().zip(stored).map(|(place, stored)| async move {
             let binding = binding(domain, Kind::Chunk, &place);
-            let open = move || open_chunk(&stored, &binding, &place.entry.key).map_err(|e| (place, e));
-            let opened = self.cpu().run(open).await;
-            opened.map(Bytes::from).map_err(|(place, e)| misplaced(Kind::Chunk, &place, e))
+            let open =
+                move || open_chunk(&stored, &binding, &place.entry.key).map_err(|e| misplaced(Kind::Chunk, &place, e));
+            self.cpu().run(open).await.map(Bytes::from)
         });
         try_join_all(opening).await
     }

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::blob::{BlobId, BlobKey};
 use crate::node::Entry;
-use crate::record::{RecordWriter, open_record};
+use crate::record::{CHECKSUM_LENGTH, RecordWriter, open_record};
 use crate::{Error, Result};
 
 const MAGIC: [u8; 8] = *b"MOLDE-HD";
@@ -39,6 +39,15 @@ pub(crate) struct HeadFields {
     pub(crate) chunk_size: u32,
     /// Zero when the content is empty or all zero.
     pub(crate) root: BlobId,
+}
+
+/// The parts of a head whose frame was checked.
+struct Parts<'a> {
+    fields: HeadFields,
+    /// What the seal of the root's key binds: all plain fields.
+    bound: &'a [u8],
+    sealed: &'a [u8],
+    wrapped: &'a [u8],
 }
 
 /// Returns the name of a content's head.
@@ -73,12 +82,12 @@ impl HeadFields {
 
     /// Checks the frame of a head and returns its plain fields; needs no key.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Self> {
-        Ok(Self::split(bytes)?.0)
+        Ok(split(bytes)?.fields)
     }
 
     /// Opens a head down to the root's key.
     pub(crate) async fn open(bytes: &[u8], kms: &dyn Kms) -> Result<(Self, Entry)> {
-        let (fields, bound, sealed, wrapped) = Self::split(bytes)?;
+        let Parts { fields, bound, sealed, wrapped } = split(bytes)?;
         let data_key = kms
             .unwrap(&context(fields.content), wrapped)
             .await
@@ -89,25 +98,24 @@ impl HeadFields {
         let key: BlobKey = Zeroizing::new(key.as_slice().try_into().map_err(|_| wrong_length())?);
         Ok((fields, Entry { id: fields.root, key }))
     }
+}
 
-    /// Returns the fields, the bytes that the seal binds, the sealed root key and the wrapped data key.
-    fn split(bytes: &[u8]) -> Result<(Self, &[u8], &[u8], &[u8])> {
-        if bytes.len() > WRAPPED_LENGTH_MAX + 512 {
-            return Err(Error::corrupt(format!("{WHAT} cannot have {} bytes", bytes.len())));
-        }
-        let mut fields = open_record(WHAT, MAGIC, bytes)?;
-        let parsed = Self {
-            content: fields.uuid()?,
-            domain: fields.uuid()?,
-            length: fields.u64()?,
-            chunk_size: fields.u32()?,
-            root: fields.array()?,
-        };
-        let sealed = fields.take(cipher::KEY_LENGTH + cipher::OVERHEAD)?;
-        let wrapped = fields.rest();
-        let bound = bytes.len() - crate::record::CHECKSUM_LENGTH - wrapped.len() - sealed.len();
-        Ok((parsed, &bytes[..bound], sealed, wrapped))
+fn split(bytes: &[u8]) -> Result<Parts<'_>> {
+    if bytes.len() > WRAPPED_LENGTH_MAX + 512 {
+        return Err(Error::corrupt(format!("{WHAT} cannot have {} bytes", bytes.len())));
     }
+    let mut record = open_record(WHAT, MAGIC, bytes)?;
+    let fields = HeadFields {
+        content: record.uuid()?,
+        domain: record.uuid()?,
+        length: record.u64()?,
+        chunk_size: record.u32()?,
+        root: record.array()?,
+    };
+    let sealed = record.take(cipher::KEY_LENGTH + cipher::OVERHEAD)?;
+    let wrapped = record.rest();
+    let bound = bytes.len() - CHECKSUM_LENGTH - wrapped.len() - sealed.len();
+    Ok(Parts { fields, bound: &bytes[..bound], sealed, wrapped })
 }
 
 fn key_of(secret: &Secret) -> Result<BlobKey> {

@@ -185,3 +185,27 @@ async fn finishing_twice_returns_the_first_head_and_never_other_bytes() {
     assert_eq!(finish(b"diff").await.unwrap_err().kind(), ErrorKind::Exists);
     assert_eq!(read_all(&store, &first.bytes).await.unwrap(), b"same");
 }
+
+/// Servers spawn these on many threads; that they may is checked by the compiler.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_call_may_be_spawned() {
+    let store = small_store().await;
+    let task = tokio::spawn(async move {
+        let mut writer = store.writer(DOMAIN, Uuid::now_v7()).await?;
+        writer.write(Bytes::from(noise(1, 2 * SEGMENT))).await?;
+        writer.write_zeros(SEGMENT as u64).await?;
+        let head = writer.finish().await?;
+        let joined = store.concat(DOMAIN, Uuid::now_v7(), &[head.bytes.clone(), head.bytes]).await?;
+        let reader = store.reader(&joined.bytes).await?;
+        let (zero, length) = reader.extent(2 * SEGMENT as u64).await?;
+        let read = reader.read(5, 10).await?;
+        let pieces: Vec<Bytes> = reader.stream(0..reader.len()).try_collect().await?;
+        store.verify(&joined.bytes).await?;
+        store.scrub().await?;
+        store.forget(joined.content).await?;
+        Ok::<_, chunks::Error>((zero, length, read, pieces.concat()))
+    });
+    let (zero, length, read, all) = task.await.unwrap().unwrap();
+    assert_eq!((zero, length, all.len()), (true, SEGMENT as u64, 6 * SEGMENT));
+    assert_eq!(read, all[5..15]);
+}
