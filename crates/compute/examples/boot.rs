@@ -1,4 +1,4 @@
-//! Boots one server from a raw disk and shows its serial console until it powers off: `boot DISK DIRECTORY`.
+//! Boots one server from a raw disk and shows its serial console as long as it runs: `boot DISK DIRECTORY`.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
@@ -45,11 +45,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     driver.start(&spec).await?;
     println!("started {id}");
     let mut shown = 0;
-    while driver.power(id).await? == Power::Running {
+    let power = loop {
+        let power = driver.power(id).await?;
         let console = driver.console(id, usize::MAX).await?;
         print!("{}", String::from_utf8_lossy(console.get(shown..).unwrap_or_default()).escape_debug());
         shown = console.len();
+        if power != Power::Running {
+            break power;
+        }
         tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    };
+    println!("{power:?}");
     Ok(driver.delete(id).await?)
 }

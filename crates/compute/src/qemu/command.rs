@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use model::ServerId;
 use serde_json::{Value, json};
 
 use super::options::Network;
@@ -40,8 +41,10 @@ impl Accelerator {
     pub(super) fn arguments(self) -> [&'static str; 4] {
         match self {
             Self::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // Without `max` the processor lacks what distributions built for x86-64-v2 need.
-            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max"],
+            // Without `max` the processor lacks what distributions built for x86-64-v2 need. Five levels of page
+            // tables are of use above 128 TiB only, and kernels have failed on them under TCG: libguestfs turns
+            // them off as well.
+            Self::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,la57=off"],
         }
     }
 }
@@ -62,7 +65,8 @@ pub(super) fn arguments(spec: &ServerSpec, base: &Base, host: &Host<'_>) -> Vec<
     line.disks(base);
     line.words(&["-netdev", &netdev(host.network, &spec.forwards)]);
     // No option ROM: a server never boots from the network, and the ROM file is in a package of its own.
-    line.json("-device", &json!({"driver": "virtio-net-pci", "netdev": "net", "romfile": ""}));
+    let card = json!({"driver": "virtio-net-pci", "netdev": "net", "romfile": "", "mac": mac(spec.id)});
+    line.json("-device", &card);
     line.json("-object", &json!({"qom-type": "rng-builtin", "id": "random"}));
     line.json("-device", &json!({"driver": "virtio-rng-pci", "rng": "random"}));
     line.0
@@ -108,6 +112,14 @@ impl Line {
         self.json("-blockdev", &config);
         self.json("-device", &disk("config"));
     }
+}
+
+/// Returns a hardware address of the server's own, the same at each start: guests tie their settings to it.
+fn mac(id: ServerId) -> String {
+    let uuid = id.uuid();
+    let [a, b, c, ..] = *uuid.as_bytes();
+    // QEMU's prefix; the first bytes of an id are random.
+    format!("52:54:00:{a:02x}:{b:02x}:{c:02x}")
 }
 
 fn netdev(network: Network, forwards: &[(u16, u16)]) -> String {

@@ -63,6 +63,7 @@ const CLOSE_LIMIT: Duration = Duration::from_secs(10);
 const RETRY_POLL: Duration = Duration::from_millis(20);
 
 /// Runs servers as QEMU processes on this host.
+#[derive(Debug)]
 pub struct QemuDriver {
     options: QemuOptions,
     /// Decided at the first start: a probe takes up to 6 s.
@@ -71,7 +72,7 @@ pub struct QemuDriver {
 }
 
 /// What keeps calls for one server apart.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Locks {
     /// Held by whoever makes or removes the server's directory or process.
     life: tokio::sync::Mutex<()>,

@@ -5,10 +5,12 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
@@ -38,7 +40,9 @@ impl Base {
         let shown = spec.base.display();
         let unreadable = |source| Error::io(format!("read the base file `{shown}`"), source);
         let path = spec.base.canonicalize().map_err(unreadable)?;
-        let file = File::open(&path).map_err(unreadable)?;
+        // Opening a named pipe would wait for its writer.
+        let no_wait = OFlags::NONBLOCK.bits() as i32;
+        let file = File::options().read(true).custom_flags(no_wait).open(&path).map_err(unreadable)?;
         let metadata = file.metadata().map_err(unreadable)?;
         if !metadata.is_file() {
             return Err(Error::new(ErrorKind::Refused, format!("the base `{shown}` is not a regular file")));

@@ -55,6 +55,9 @@ async fn bases_that_do_not_fit() {
     refuses(&bench, &spec, ErrorKind::Io, "absent.raw").await;
     spec.base = "/dev/zero".into();
     refuses(&bench, &spec, ErrorKind::Refused, "not a regular file").await;
+    spec.base = bench.path("pipe");
+    run("mkfifo", &[text(&spec.base)]);
+    refuses(&bench, &spec, ErrorKind::Refused, "not a regular file").await;
     assert_eq!(bench.driver.power(spec.id).await.unwrap(), Power::Absent, "a refused server leaves no directory");
 }
 
