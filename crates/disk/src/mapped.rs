@@ -12,7 +12,7 @@ use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 const CACHE_BYTES: u64 = 8 << 20;
 
 /// One extent is put together from at most this many runs, so that asking for one stays cheap.
-const MAX_RUNS: usize = 4096;
+const MAX_RUNS: usize = 256;
 
 /// A compressed block in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,8 +22,8 @@ struct Kept<T> {
 impl<T> Tables<T> {
     /// Keeps tables of `entries` entries each.
     pub(crate) fn new(entries: usize) -> Self {
-        // What a table costs besides its entries: two keys, a pointer and the counters of an `Arc`.
-        const OVERHEAD: usize = 64;
+        // What a table costs besides its entries, counters, keys and free room of the map included.
+        const OVERHEAD: usize = 128;
         let capacity = (MAX_BYTES / (entries * size_of::<T>() + OVERHEAD)).max(2);
         Self { capacity, kept: Mutex::new(Kept { tables: HashMap::new(), order: VecDeque::new() }) }
     }

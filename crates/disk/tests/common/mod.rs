@@ -56,7 +56,9 @@ pub(crate) fn seeded_disk(size: usize, seed: u64) -> Vec<u8> {
         let part = &mut disk[at..at + length];
         match numbers.below(10) {
             0 => {
-                part.chunks_mut(8).for_each(|bytes| bytes.copy_from_slice(&numbers.next().to_le_bytes()[..bytes.len()]))
+                for bytes in part.chunks_mut(8) {
+                    bytes.copy_from_slice(&numbers.next().to_le_bytes()[..bytes.len()]);
+                }
             }
             1 => part.iter_mut().enumerate().for_each(|(i, byte)| *byte = b"a block of text \n"[i % 17]),
             2 => part[length / 2] = 1,

@@ -170,7 +170,7 @@ impl Layout {
     /// Returns entry `index` of the L1 table.
     fn l1_entry(&self, index: u64) -> u64 {
         match self.tables.binary_search(&index) {
-            Ok(position) => (self.parts.l2.start + position as u64) * self.cluster_size | COPIED,
+            Ok(position) => ((self.parts.l2.start + position as u64) * self.cluster_size) | COPIED,
             Err(_) => 0,
         }
     }
@@ -180,7 +180,7 @@ impl Layout {
         let entries = self.cluster_size / 8;
         let cluster = self.tables[(index / entries) as usize] * entries + index % entries;
         match self.runs.rank(cluster) {
-            (number, true) => (self.parts.data.start + number) * self.cluster_size | COPIED,
+            (number, true) => ((self.parts.data.start + number) * self.cluster_size) | COPIED,
             (_, false) => 0,
         }
     }
@@ -271,7 +271,7 @@ impl Source for Layout {
 
 /// Places the parts one after the other. The refcounts count themselves, so their number is found step by step.
 fn parts(cluster_size: u64, l1: u64, l2: u64, data: u64) -> Parts {
-    let (per_block, per_table) = (cluster_size * 8 >> REFCOUNT_ORDER, cluster_size / 8);
+    let (per_block, per_table) = ((cluster_size * 8) >> REFCOUNT_ORDER, cluster_size / 8);
     let (mut table, mut blocks) = (1, 1);
     loop {
         let total = 1 + table + blocks + l1 + l2 + data;
