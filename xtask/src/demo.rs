@@ -32,12 +32,15 @@ const COMMAND_WITHIN: Duration = Duration::from_secs(600);
 /// How long the guest may take from power-on to the end of cloud-init, on an emulated processor.
 const BOOT_WITHIN: Duration = Duration::from_secs(240);
 
-/// Walks every step; with `exit` it leaves at once, else the server stays up until Ctrl-C.
-pub(crate) fn walk_through(exit: bool) -> Result<()> {
+/// Walks every step with `binary`, or with one that is built first; with `exit` it leaves at once, else the server stays up until Ctrl-C.
+pub(crate) fn walk_through(binary: Option<PathBuf>, exit: bool) -> Result<()> {
     interrupt::listen()?;
     let mut report = Report::default();
     report.step("install what is missing", || packages::ensure(&packages::DEMO).map(|()| ((), String::new())))?;
-    let binary = report.step("build Molde", build)?;
+    let binary = match binary {
+        Some(binary) => binary.canonicalize().with_context(|| format!("there is no {}", binary.display()))?,
+        None => report.step("build Molde", build)?,
+    };
     let disk = report.step("make the disk", || {
         let (disk, how) = ensure_disk()?;
         let told = format!("{how}: {} as VMDK", size(&disk.vmdk)?);
@@ -129,7 +132,7 @@ fn create_image(server: &Server) -> Result<String> {
             .context("`molde image show --output json` printed no JSON")?;
     let status = image["status"].as_str().unwrap_or_default();
     ensure!(matches!(status, "Normal" | "active"), "the image is not Normal: {image}");
-    Ok(status.to_owned())
+    Ok("Normal".into())
 }
 
 /// What the server found inside the image: it must be the Debian that was put there.
@@ -150,9 +153,12 @@ fn boot(server: &Server) -> Result<String> {
     let user_data = server.data().with_extension("user-data");
     fs::write(&user_data, user_data_for(&name))?;
     let file = text(&user_data)?;
-    molde(server, &["server", "create", SERVER, "--image", IMAGE, "--flavor", "m1.tiny", "--user-data", file])?;
+    molde(
+        server,
+        &["server", "create", SERVER, "--image", IMAGE, "--flavor", "m1.tiny", "--user-data", file, "--wait"],
+    )?;
     fs::remove_file(&user_data)?;
-    console::wait_for(|| server.command(&["server", "console", SERVER]), &proof, BOOT_WITHIN)
+    console::wait_for(|| server.command(&["server", "console", SERVER, "--follow"]), &proof, BOOT_WITHIN)
 }
 
 /// The proof is computed in the guest, so that no echo of this text can be taken for it.

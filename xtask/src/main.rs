@@ -15,6 +15,7 @@ mod tests;
 mod tidy;
 mod workspace;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -33,6 +34,9 @@ enum Task {
         /// Stop the server and remove its data when the last step is done
         #[arg(long)]
         exit: bool,
+        /// Use this binary instead of building one
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
     },
     /// Install what the tests need, build the binary and run the tests
     Test {
@@ -56,7 +60,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
-        Task::Demo { exit } => demo::walk_through(exit),
+        Task::Demo { exit, binary } => demo::walk_through(binary, exit),
         Task::Test { slow: false } => tests::run(),
         Task::Test { slow: true } => tests::run_slow(),
         Task::Check => check::run(),

@@ -117,6 +117,7 @@ fn install_with_backports(plain: &[&str], backports: &[&str]) -> Result<()> {
         if !backports.is_empty() {
             let names = backports.join(" ");
             hint.push_str(&format!("\n  apt-get install --no-install-recommends -t {BACKPORTS} {names}"));
+            hint.push_str(&format!("   (with {BACKPORTS} among the package sources)"));
         }
         bail!("packages are missing, and only root (or a user of sudo) can install them:{hint}");
     }

@@ -24,11 +24,12 @@ pub(crate) struct DemoDisk {
 
 const GUEST: &str = include_str!("guest.sh");
 const SUITE: &str = "bookworm";
-const INCLUDE: &str = "systemd-sysv,udev,cloud-init,linux-image-cloud-amd64,initramfs-tools,zstd,iproute2";
+const INCLUDE: &str = "systemd-sysv,udev,dbus,cloud-init,linux-image-cloud-amd64,initramfs-tools,zstd,iproute2";
 const ROOT_UUID: &str = "6d6f6c64-6500-4465-6d6f-646562313200";
 
 const SECTOR: u64 = 512;
-const DISK_BYTES: u64 = 1536 << 20;
+/// As large as the root disk of the smallest flavor.
+const DISK_BYTES: u64 = 1 << 30;
 /// Where the partition begins; GRUB's core lies between the boot record and here.
 const PARTITION_START: u64 = 1 << 20;
 

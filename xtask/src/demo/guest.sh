@@ -55,14 +55,14 @@ cloud_config_modules: [ runcmd ]
 cloud_final_modules: [ write-files-deferred, scripts-per-once, scripts-per-boot, scripts-per-instance, scripts-user, final-message ]
 END
 
-# Nothing here is needed by a guest that lives for a minute.
+# Nothing here is needed by a guest that lives for a minute. logind stays: it hears the power button.
 chroot "$tree" systemctl --quiet mask \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service fstrim.timer \
     systemd-tmpfiles-clean.timer modprobe@configfs.service modprobe@dm_mod.service modprobe@drm.service \
     modprobe@efi_pstore.service modprobe@fuse.service modprobe@loop.service dev-hugepages.mount dev-mqueue.mount \
     proc-sys-fs-binfmt_misc.automount sys-fs-fuse-connections.mount sys-kernel-config.mount sys-kernel-debug.mount \
     sys-kernel-tracing.mount systemd-binfmt.service systemd-firstboot.service systemd-journal-flush.service \
-    systemd-logind.service systemd-network-generator.service systemd-pcrphase.service systemd-pcrphase-sysinit.service \
+    systemd-network-generator.service systemd-pcrphase.service systemd-pcrphase-sysinit.service \
     systemd-repart.service systemd-update-utmp.service getty-static.service \
     cloud-init-hotplugd.socket
 chroot "$tree" systemctl --quiet set-default multi-user.target

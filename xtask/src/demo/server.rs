@@ -143,7 +143,7 @@ fn lines_of(output: impl std::io::Read + Send + 'static) -> mpsc::Receiver<Strin
     receiver
 }
 
-/// Ends the QEMU processes that name a file inside `data`: guests outlive their server by design.
+/// Ends the QEMU processes that work inside `data` or name a file there: guests outlive their server by design.
 fn end_guests_of(data: &Path) {
     let Some(needle) = data.to_str() else { return };
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -151,10 +151,11 @@ fn end_guests_of(data: &Path) {
             continue;
         };
         let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let works_there = fs::read_link(entry.path().join("cwd")).is_ok_and(|folder| folder.starts_with(data));
         let line = String::from_utf8_lossy(&line);
         let program = line.split('\0').next().unwrap_or_default();
         let is_guest = program.rsplit('/').next().is_some_and(|name| name.starts_with("qemu-system"));
-        if is_guest && line.contains(&format!("{needle}/")) {
+        if is_guest && (works_there || line.contains(&format!("{needle}/"))) {
             println!("ending a guest that was left over: process {}", pid.as_raw_nonzero());
             let _ = kill_process(pid, Signal::TERM);
         }
