@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
+use tokio::task::{JoinError, JoinHandle};
 
 /// Blocking threads of which at most a set number work at once.
 #[derive(Clone)]
@@ -29,15 +30,21 @@ impl Threads {
             drop(permit);
             result
         });
-        match job.await {
-            Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        finished(job.await).await
+    }
+}
+
+/// Passes a panic on. Work that the runtime gave up, because it shuts down, is never seen to end.
+async fn finished<T>(joined: Result<T, JoinError>) -> T {
+    match joined.map_err(JoinError::try_into_panic) {
+        Ok(result) => result,
+        Err(Ok(panic)) => std::panic::resume_unwind(panic),
+        Err(Err(_)) => std::future::pending().await,
     }
 }
 
 /// A spawned task that is given up when its handle is dropped.
-pub(crate) struct Job<T>(tokio::task::JoinHandle<T>);
+pub(crate) struct Job<T>(JoinHandle<T>);
 
 impl<T: Send + 'static> Job<T> {
     pub(crate) fn spawn(future: impl Future<Output = T> + Send + 'static) -> Self {
@@ -46,10 +53,7 @@ impl<T: Send + 'static> Job<T> {
 
     /// Waits for the result. May be given up and called again.
     pub(crate) async fn wait(&mut self) -> T {
-        match (&mut self.0).await {
-            Ok(result) => result,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        finished((&mut self.0).await).await
     }
 }
 

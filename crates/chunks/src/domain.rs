@@ -5,11 +5,10 @@
 //! dedup; keys come from the generation in which a blob was sealed.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use keys::{Kms, Secret, cipher};
-use tokio::sync::Mutex;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
@@ -29,8 +28,10 @@ pub(crate) struct Domain {
     pub(crate) generation: u32,
     /// One key per kind of blob, in the order of [`Kind::ALL`].
     id_keys: [BlobKey; 3],
-    seal_keys: Mutex<BTreeMap<u32, Arc<BlobKey>>>,
-    current: Arc<BlobKey>,
+    /// The seal key of the current generation.
+    current: BlobKey,
+    /// Those of older ones, as far as they were asked for.
+    seal_keys: Mutex<BTreeMap<u32, BlobKey>>,
     backend: Arc<dyn Backend>,
     kms: Arc<dyn Kms>,
 }
@@ -51,9 +52,8 @@ impl Domain {
             FIRST_GENERATION => seal_key(&first, generation),
             _ => seal_key(&load(backend, kms, id, generation).await?, generation),
         };
-        let current = Arc::new(current);
-        let seal_keys = Mutex::new(BTreeMap::from([(generation, Arc::clone(&current))]));
-        Ok(Self { id, generation, id_keys, seal_keys, current, backend: Arc::clone(backend), kms: Arc::clone(kms) })
+        let (backend, kms) = (Arc::clone(backend), Arc::clone(kms));
+        Ok(Self { id, generation, id_keys, current, seal_keys: Mutex::default(), backend, kms })
     }
 
     /// Returns the id of a blob with these plain bytes.
@@ -71,13 +71,19 @@ impl Domain {
         if generation == self.generation {
             return Ok(self.new_key(id));
         }
-        let mut seal_keys = self.seal_keys.lock().await;
-        if let Some(key) = seal_keys.get(&generation) {
-            return Ok(blob_key(key, id));
+        let known = self.seal_keys().get(&generation).cloned();
+        if let Some(key) = known {
+            return Ok(blob_key(&key, id));
         }
         let secret = load(&self.backend, &self.kms, self.id, generation).await?;
-        let key = seal_keys.entry(generation).or_insert_with(|| Arc::new(seal_key(&secret, generation)));
-        Ok(blob_key(key, id))
+        let key = seal_key(&secret, generation);
+        let stored = blob_key(&key, id);
+        self.seal_keys().insert(generation, key);
+        Ok(stored)
+    }
+
+    fn seal_keys(&self) -> MutexGuard<'_, BTreeMap<u32, BlobKey>> {
+        self.seal_keys.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -142,3 +142,48 @@ fn aad(binding: &Binding, refs: &[u8]) -> Vec<u8> {
 fn wrong_keys(kind: Kind) -> Error {
     Error::corrupt(format!("a {kind} has the wrong number of keys"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn binding(id: u8, plain: usize) -> Binding {
+        let plain = u32::try_from(plain).unwrap();
+        Binding { kind: Kind::Segment, domain: Uuid::nil(), generation: 1, id: [id; 32], plain }
+    }
+
+    fn entry(number: u8) -> Entry {
+        if number == 0 { Entry::zero() } else { Entry { id: [number; 32], key: Zeroizing::new([!number; 32]) } }
+    }
+
+    proptest! {
+        #[test]
+        fn opens_what_it_sealed_and_its_refs_need_no_key(numbers in proptest::collection::vec(0_u8..5, 0..40)) {
+            let entries: Vec<_> = numbers.iter().copied().map(entry).collect();
+            let node = Node { kind: Kind::Segment, chunk_size: 4096, length: 77, entries };
+            let (binding, key) = (binding(9, node.plain().len()), Zeroizing::new([3; 32]));
+            let stored = node.seal(&binding, &key).unwrap();
+            prop_assert_eq!(stored.len(), node.plain().len() + cipher::OVERHEAD);
+
+            let opened = Node::open(&stored, &binding, &key).unwrap();
+            prop_assert_eq!((opened.chunk_size, opened.length), (4096, 77));
+            prop_assert!(opened.entries.iter().zip(&node.entries).all(|(a, b)| a.id == b.id && *a.key == *b.key));
+            let refs = Refs::parse(Kind::Segment, &stored).unwrap();
+            prop_assert_eq!(refs.ids, numbers.iter().map(|number| [*number; 32]).collect::<Vec<_>>());
+            prop_assert!(Refs::parse(Kind::Root, &stored).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_refused_without_a_panic(mut stored in proptest::collection::vec(any::<u8>(), 0..300), frame: bool) {
+            if frame && stored.len() >= 24 {
+                stored[..4].copy_from_slice(&VERSION.to_le_bytes());
+                stored[17..20].fill(0);
+                stored[20..24].copy_from_slice(&[2, 0, 0, 0]);
+            }
+            prop_assert!(Node::open(&stored, &binding(9, 100), &Zeroizing::new([3; 32])).is_err());
+        }
+    }
+}

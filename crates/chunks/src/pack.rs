@@ -215,3 +215,53 @@ fn parse_entry(what: &str, pack: Uuid, bytes: &[u8]) -> Result<PackEntry> {
         outer: fields.array()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PACK: Uuid = Uuid::from_u128(1);
+    const STORE: Uuid = Uuid::from_u128(2);
+
+    fn entry(offset: u32, stored: u32) -> PackEntry {
+        let location = Location { pack: PACK, offset, stored, plain: 5, generation: 1 };
+        PackEntry { kind: Kind::Chunk, domain: Uuid::nil(), id: [1; 32], location, outer: [2; 32] }
+    }
+
+    fn parse(blobs: u32, entries: &[PackEntry]) -> Result<Vec<PackEntry>> {
+        let footer = footer(PACK, STORE, blobs, entries);
+        parse_footer("the footer", PACK, STORE, u64::from(blobs) + footer.len() as u64, &footer)
+    }
+
+    #[test]
+    fn a_footer_must_cover_the_pack_without_gap_or_overlap() {
+        let good = [entry(0, 10), entry(10, 0), entry(10, 7)];
+        assert_eq!(parse(17, &good).unwrap(), good);
+        assert_eq!(parse(0, &[]).unwrap(), []);
+        for (blobs, bad) in [
+            (17, vec![entry(0, 10), entry(11, 6)]),
+            (17, vec![entry(0, 10), entry(9, 8)]),
+            (17, vec![entry(7, 10)]),
+            (18, good.to_vec()),
+            (16, good.to_vec()),
+            (9, vec![entry(0, u32::MAX), entry(u32::MAX, 10)]),
+        ] {
+            assert_eq!(parse(blobs, &bad).unwrap_err().kind(), ErrorKind::Corrupt, "{bad:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_footer_with_a_right_checksum_is_refused_without_a_panic(
+            mut body in proptest::collection::vec(any::<u8>(), TRAILER_LENGTH - CHECKSUM_LENGTH..500),
+            size: u64,
+        ) {
+            let checksum = blake3::hash(&body);
+            body.extend_from_slice(checksum.as_bytes());
+            prop_assert!(parse_footer("the footer", PACK, STORE, size, &body).is_err());
+            let _ = footer_length("the footer", size, &body);
+        }
+    }
+}

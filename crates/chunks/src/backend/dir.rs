@@ -9,11 +9,12 @@
 //! A file in `tmp/` is locked as long as its writer lives, so that opening the directory after a crash can
 //! remove what was left without looking at a clock.
 
+use std::collections::HashSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IoSlice, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -30,6 +31,7 @@ const TEMPORARY: &str = "tmp";
 /// A backend in one directory of this host, which must lie on a file system with hard links.
 pub struct DirBackend {
     root: Arc<Path>,
+    folders: Arc<Folders>,
     threads: Threads,
 }
 
@@ -37,7 +39,7 @@ impl DirBackend {
     /// Opens the directory `root`, making it when it is missing, and removes what a crash left half written.
     pub async fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root: PathBuf = root.into();
-        let backend = Self { root: root.into(), threads: Threads::new(PARALLEL_CALLS) };
+        let backend = Self { root: root.into(), folders: Arc::default(), threads: Threads::new(PARALLEL_CALLS) };
         let root = Arc::clone(&backend.root);
         backend.threads.run(move || prepare(&root)).await?;
         Ok(backend)
@@ -57,7 +59,8 @@ impl DirBackend {
 #[async_trait]
 impl Backend for DirBackend {
     async fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<()> {
-        self.with_path(name, move |root, _, path| put(root, path, &parts)).await
+        let folders = Arc::clone(&self.folders);
+        self.with_path(name, move |root, _, path| put(root, &folders, path, &parts)).await
     }
 
     async fn get(&self, name: &str) -> Result<Bytes> {
@@ -129,23 +132,34 @@ fn prepare(root: &Path) -> Result<()> {
     Ok(())
 }
 
-fn put(root: &Path, path: &Path, parts: &[Bytes]) -> Result<()> {
+fn put(root: &Path, folders: &Folders, path: &Path, parts: &[Bytes]) -> Result<()> {
     let folder = path.parent().unwrap_or(root);
-    make_folders(root, folder)?;
-    // Spares writing what would be refused; the link below is what decides.
-    if path.exists() {
-        return Err(Error::io("create", path, io::ErrorKind::AlreadyExists.into()));
-    }
+    folders.make(root, folder)?;
     let temporary = root.join(TEMPORARY).join(Uuid::new_v4().to_string());
-    let written = write_temporary(&temporary, parts)
-        .map_err(|e| Error::io("write to", &temporary, e))
-        .and_then(|_locked| fs::hard_link(&temporary, path).map_err(|e| Error::io("create", path, e)));
-    let removed = fs::remove_file(&temporary);
-    written?;
-    if let Err(error) = removed {
+    // Looking first spares writing what would be refused; the link is what decides.
+    let written = match path.exists() {
+        true => Err(Error::io("create", path, io::ErrorKind::AlreadyExists.into())),
+        false => write_and_link(&temporary, path, parts),
+    };
+    match &written {
+        Err(error) if error.kind() != ErrorKind::Exists => {}
+        // Who is told that an object exists builds on it, so it must be durable even if another made it.
+        _ => sync_folder(folder)?,
+    }
+    written
+}
+
+/// Gives the bytes the name `path` in one step; the temporary name is gone afterwards in any case.
+fn write_and_link(temporary: &Path, path: &Path, parts: &[Bytes]) -> Result<()> {
+    let linked = write_temporary(temporary, parts)
+        .map_err(|e| Error::io("write to", temporary, e))
+        .and_then(|_locked| fs::hard_link(temporary, path).map_err(|e| Error::io("create", path, e)));
+    if let Err(error) = fs::remove_file(temporary)
+        && error.kind() != io::ErrorKind::NotFound
+    {
         tracing::warn!(path = %temporary.display(), %error, "a temporary file stays until the next start");
     }
-    sync_folder(folder)
+    linked
 }
 
 /// Returns the file, durable and still locked.
@@ -167,20 +181,32 @@ fn write_temporary(temporary: &Path, parts: &[Bytes]) -> io::Result<File> {
     Ok(file)
 }
 
-/// Makes the folders from `root` down to `folder`, each durable in its parent before it is used.
-fn make_folders(root: &Path, folder: &Path) -> Result<()> {
-    if folder == root || folder.is_dir() {
-        return Ok(());
+/// The folders that this process knows to be durable. That one exists is not enough: whoever made it may
+/// not have synced its parent yet.
+#[derive(Default)]
+struct Folders(Mutex<HashSet<PathBuf>>);
+
+impl Folders {
+    /// Makes the folders from `root` down to `folder`, each durable in its parent before it is used.
+    fn make(&self, root: &Path, folder: &Path) -> Result<()> {
+        if folder == root || self.known().contains(folder) {
+            return Ok(());
+        }
+        let parent = folder.parent().unwrap_or(root);
+        self.make(root, parent)?;
+        match fs::create_dir(folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create the folder", folder, e));
+            }
+            _ => sync_folder(parent)?,
+        }
+        self.known().insert(folder.to_owned());
+        Ok(())
     }
-    let parent = folder.parent().unwrap_or(root);
-    make_folders(root, parent)?;
-    match fs::create_dir(folder) {
-        Ok(()) => {}
-        // Another writer made it and may not have synced it yet, so sync here too.
-        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
-        Err(e) => return Err(Error::io("create the folder", folder, e)),
+
+    fn known(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-    sync_folder(parent)
 }
 
 fn sync_folder(folder: &Path) -> Result<()> {
