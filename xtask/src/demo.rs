@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 
 use crate::command::{capture, run, run_within};
@@ -69,10 +69,8 @@ fn finish(outcome: Result<()>, mut server: Server) -> Result<()> {
     }
     let status = server.stop()?;
     ensure!(status.success(), "the server ended with {status} after SIGTERM, not with 0");
-    let data = server.data().to_owned();
     drop(server);
-    fs::remove_dir_all(&data).with_context(|| format!("cannot remove {}", data.display()))?;
-    fs::remove_file(data.with_extension("log")).context("cannot remove the server's log")?;
+    remove_run(std::process::id())?;
     println!("the server ended with 0 after SIGTERM; its data directory is removed");
     outcome
 }
@@ -191,20 +189,33 @@ fn stay(server: &mut Server) -> Result<()> {
 /// A directory that no other run uses; what runs left behind that are no more is removed.
 fn new_data_directory() -> Result<PathBuf> {
     let folder = workspace::target()?.join("demo");
-    for entry in fs::read_dir(&folder)?.flatten() {
-        let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix("data-")) else { continue };
-        let pid: String = rest.chars().take_while(char::is_ascii_digit).collect();
-        if !Path::new("/proc").join(&pid).exists() {
-            let path = entry.path();
-            if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
+    for (pid, _) in runs(&folder)? {
+        if pid == std::process::id() || !Path::new("/proc").join(pid.to_string()).exists() {
+            remove_run(pid)?;
         }
     }
-    let data = folder.join(format!("data-{}", std::process::id()));
-    if data.exists() {
-        bail!("{} exists already", data.display());
+    Ok(folder.join(format!("data-{}", std::process::id())))
+}
+
+/// Removes the data directory, the log and whatever else the run `pid` wrote.
+fn remove_run(pid: u32) -> Result<()> {
+    for (_, path) in runs(&workspace::target()?.join("demo"))?.into_iter().filter(|(own, _)| *own == pid) {
+        let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.with_context(|| format!("cannot remove {}", path.display()))?;
     }
-    Ok(data)
+    Ok(())
+}
+
+/// What runs wrote into `folder`: `data-PID` and `data-PID.*`.
+fn runs(folder: &Path) -> Result<Vec<(u32, PathBuf)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).and_then(|name| name.strip_prefix("data-"));
+        let pid = name.and_then(|name| name.split('.').next()).and_then(|pid| pid.parse().ok());
+        found.extend(pid.map(|pid| (pid, path)));
+    }
+    Ok(found)
 }
 
 fn molde(server: &Server, arguments: &[&str]) -> Result<()> {
@@ -218,6 +229,19 @@ fn text(path: &Path) -> Result<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_run_is_known_by_its_process() {
+        let folder = std::env::temp_dir().join(format!("molde-runs-{}", std::process::id()));
+        fs::create_dir_all(folder.join("data-12")).unwrap();
+        for name in ["data-12.log", "data-x", "debian-12.raw"] {
+            fs::write(folder.join(name), "").unwrap();
+        }
+        let mut found = runs(&folder).unwrap();
+        found.sort();
+        fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(found, [(12, folder.join("data-12")), (12, folder.join("data-12.log"))]);
+    }
 
     #[test]
     fn the_proof_is_not_in_what_is_sent() {

@@ -78,11 +78,11 @@ impl Server {
 
     /// Asks the server to end, waits, and returns how it ended. Guests that outlive it are ended too.
     pub(crate) fn stop(&mut self) -> Result<ExitStatus> {
-        if let Some(status) = self.child.try_wait()? {
-            return Ok(status);
+        if self.child.try_wait()?.is_none() {
+            kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot signal the server")?;
         }
-        kill_process(Pid::from_child(&self.child), Signal::TERM).context("cannot signal the server")?;
         let status = command::wait(&mut self.child, STOP_WITHIN);
+        // Also after a server that ended by itself.
         end_guests_of(&self.data);
         let Some(status) = status? else {
             self.child.kill().context("cannot kill the server")?;
