@@ -36,17 +36,16 @@ struct Conversion {
     source: PathBuf,
 }
 
-/// Times `what` and prints a table.
-pub(crate) fn run_one(what: What) -> Result<()> {
+/// Times `what` with `binary`, or with one that is built first, and prints a table.
+pub(crate) fn run_one(what: What, binary: Option<PathBuf>) -> Result<()> {
     packages::ensure(&packages::BENCH)?;
+    let molde = binary.map_or_else(workspace::build_release, Ok)?;
     match what {
-        What::Disk => disk(),
+        What::Disk => disk(&molde),
     }
 }
 
-fn disk() -> Result<()> {
-    run(workspace::cargo().args(["build", "--locked", "--release", "--package", "molde"]))?;
-    let molde = workspace::target()?.join("release/molde");
+fn disk(molde: &Path) -> Result<()> {
     let (disk, _) = demo::ensure_disk()?;
     let folder = workspace::target()?.join("bench");
     fs::create_dir_all(&folder)?;
@@ -63,7 +62,7 @@ fn disk() -> Result<()> {
         "conversion", "molde s", "qemu s", "ratio", "molde cpu", "qemu cpu", "ratio", "molde MiB", "qemu MiB"
     );
     for conversion in &conversions {
-        println!("{}", compare(conversion, &molde, &folder)?);
+        println!("{}", compare(conversion, molde, &folder)?);
     }
     fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
 }

@@ -113,8 +113,7 @@ fn compare(report: &mut Report, server: &Server, vmdk: &Path, qcow2: &Path) -> R
 
 fn build() -> Result<(PathBuf, String)> {
     println!("the first build takes some minutes");
-    run(workspace::cargo().args(["build", "--locked", "--release", "--package", "molde"]))?;
-    let binary = workspace::target()?.join("release/molde");
+    let binary = workspace::build_release()?;
     let told = size(&binary)?;
     Ok((binary, told))
 }

@@ -51,6 +51,9 @@ enum Task {
         /// What to time
         #[arg(value_enum, default_value = "disk")]
         what: bench::What,
+        /// Use this binary instead of building one
+        #[arg(long, value_name = "FILE")]
+        binary: Option<PathBuf>,
     },
     /// Make the demo's disk and print where it lies
     Disk,
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
         Task::Test { slow: false } => tests::run(),
         Task::Test { slow: true } => tests::run_slow(),
         Task::Check => check::run(),
-        Task::Bench { what } => bench::run_one(what),
+        Task::Bench { what, binary } => bench::run_one(what, binary),
         Task::Disk => demo::ensure_disk().map(|(disk, _)| println!("{}\n{}", disk.raw.display(), disk.vmdk.display())),
         Task::Clients => clients::install().map(|folder| println!("{}", folder.display())),
     };

@@ -24,6 +24,12 @@ pub(crate) fn metadata() -> Result<Value> {
     serde_json::from_str(&text).context("cargo's metadata is not JSON")
 }
 
+/// Builds the binary as it is released, and returns where it is.
+pub(crate) fn build_release() -> Result<PathBuf> {
+    crate::command::run(cargo().args(["build", "--locked", "--release", "--package", "molde"]))?;
+    Ok(target()?.join("release/molde"))
+}
+
 /// Where cargo builds, which the environment or a configuration file may have moved.
 pub(crate) fn target() -> Result<PathBuf> {
     let metadata = metadata()?;
