@@ -1,25 +1,27 @@
 //! Rows of servers.
 
-use model::servers::{Server, ServerState};
+use model::servers::{RootDisk, Server, ServerState};
 use model::{ProjectId, ServerId};
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
 
-use crate::fields::{Fields as _, micros, text_option};
+use crate::fields::{Fields as _, micros, size, text_option};
 use crate::statement::{Statement, sql, sql_text};
 use crate::{Result, Tx};
 
 /// What a record is made of, by name: a newer release may have added columns.
-const COLUMNS: &str = "id, project, user_id, name, state, reason, image, flavor, user_data, ssh_key, forwards, job, created_at, updated_at";
+const COLUMNS: &str = "id, project, user_id, name, state, reason, image, content, format, disk_size, uefi, flavor, \
+    user_data, ssh_key, forwards, job, created_at, updated_at";
 
 /// Adds a server.
 pub async fn insert(tx: &mut Tx, server: &Server) -> Result<()> {
     let query = sql(
-        "INSERT INTO servers (id, project, user_id, name, state, reason, image, flavor, user_data, ssh_key, forwards, \
-         job, created_at, updated_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)",
+        "INSERT INTO servers (id, project, user_id, name, state, reason, image, content, format, disk_size, uefi, \
+         flavor, user_data, ssh_key, forwards, job, created_at, updated_at) \
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)",
     );
-    tx.execute(bind(query, server)).await?;
+    tx.execute(bind(query, server)?).await?;
     Ok(())
 }
 
@@ -42,11 +44,11 @@ pub async fn list(tx: &mut Tx, project: Option<ProjectId>) -> Result<Vec<Server>
 /// Writes every field of a server if its state still is `from`; returns whether it was.
 pub async fn update(tx: &mut Tx, server: &Server, from: ServerState) -> Result<bool> {
     let query = sql(
-        "UPDATE servers SET project = $2, user_id = $3, name = $4, state = $5, reason = $6, image = $7, flavor = $8, \
-         user_data = $9, ssh_key = $10, forwards = $11, job = $12, created_at = $13, updated_at = $14 \
-         WHERE id = $1 AND state = $15",
+        "UPDATE servers SET project = $2, user_id = $3, name = $4, state = $5, reason = $6, image = $7, content = $8, \
+         format = $9, disk_size = $10, uefi = $11, flavor = $12, user_data = $13, ssh_key = $14, forwards = $15, \
+         job = $16, created_at = $17, updated_at = $18 WHERE id = $1 AND state = $19",
     );
-    tx.changed(bind(query, server).bind(from.as_str())).await
+    tx.changed(bind(query, server)?.bind(from.as_str())).await
 }
 
 /// Removes a server; returns whether it existed.
@@ -54,9 +56,10 @@ pub async fn delete(tx: &mut Tx, id: ServerId) -> Result<bool> {
     tx.changed(sql("DELETE FROM servers WHERE id = $1").bind(id.to_string())).await
 }
 
-fn bind<'q>(query: Query<'q, Any, AnyArguments>, server: &Server) -> Query<'q, Any, AnyArguments> {
+fn bind<'q>(query: Query<'q, Any, AnyArguments>, server: &Server) -> Result<Query<'q, Any, AnyArguments>> {
+    let size = size(server.disk.size)?;
     let forwards: serde_json::Value = server.forwards.iter().map(|&(host, guest)| vec![host, guest]).collect();
-    query
+    Ok(query
         .bind(server.id.to_string())
         .bind(server.project.to_string())
         .bind(server.user.to_string())
@@ -64,13 +67,17 @@ fn bind<'q>(query: Query<'q, Any, AnyArguments>, server: &Server) -> Query<'q, A
         .bind(server.state.as_str())
         .bind(server.reason.as_deref())
         .bind(server.image.to_string())
+        .bind(server.disk.content.to_string())
+        .bind(server.disk.format.as_str())
+        .bind(size)
+        .bind(i64::from(server.disk.uefi))
         .bind(&*server.flavor)
         .bind(server.user_data.as_deref())
         .bind(server.ssh_key.as_deref())
         .bind(forwards.to_string())
         .bind(text_option(server.job))
         .bind(micros(server.created_at))
-        .bind(micros(server.updated_at))
+        .bind(micros(server.updated_at)))
 }
 
 fn server(row: &AnyRow) -> Result<Server> {
@@ -82,6 +89,12 @@ fn server(row: &AnyRow) -> Result<Server> {
         state: row.parsed("state")?,
         reason: row.field("reason")?,
         image: row.parsed("image")?,
+        disk: RootDisk {
+            content: row.parsed("content")?,
+            format: row.parsed("format")?,
+            size: row.number("disk_size")?,
+            uefi: row.flag("uefi")?,
+        },
         flavor: row.field("flavor")?,
         user_data: row.field("user_data")?,
         ssh_key: row.field("ssh_key")?,

@@ -13,6 +13,8 @@ use crate::{ImageId, JobId, ProjectId, ServerId, Timestamp, UserId};
 names! {
     /// What a job does.
     JobKind {
+        /// Keeps the bytes that a client sends; carried by the request itself, never begun a second time.
+        UploadImage = "upload_image",
         /// Makes an image from a bucket object.
         CreateImage = "create_image",
         /// Writes an image into a bucket as a file of a given format.

@@ -1,7 +1,7 @@
 //! Servers: the record, its states and allowed moves, and flavors.
 
 use crate::formats::names;
-use crate::{ImageId, JobId, ProjectId, ServerId, Timestamp, UserId};
+use crate::{ContentId, DiskFormat, ImageId, JobId, ProjectId, ServerId, Timestamp, UserId};
 
 names! {
     /// Where a server is in its life; the texts are Nova's `status`.
@@ -65,6 +65,19 @@ pub const FLAVORS: &[Flavor] = &[
     Flavor { name: "m1.large", vcpus: 4, ram_mib: 8192, disk_gib: 80 },
 ];
 
+/// The disk that a server begins with. The content is kept as long as the server, also when its image goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RootDisk {
+    /// The bytes.
+    pub content: ContentId,
+    /// How the bytes hold the disk.
+    pub format: DiskFormat,
+    /// Length of the server's own disk in bytes; at least that of the disk it begins with.
+    pub size: u64,
+    /// Whether UEFI starts it; a PC BIOS otherwise.
+    pub uefi: bool,
+}
+
 /// A virtual machine made from an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -80,8 +93,10 @@ pub struct Server {
     pub state: ServerState,
     /// Why it is in [`ServerState::Error`], as a sentence.
     pub reason: Option<String>,
-    /// The image it was made from.
+    /// The image it was made from, which may be gone.
     pub image: ImageId,
+    /// The disk it began with.
+    pub disk: RootDisk,
     /// Name of its flavor.
     pub flavor: String,
     /// What cloud-init gets, as given by the user.

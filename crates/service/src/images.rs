@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catalog::images::ImageFilter;
-use catalog::{Tx, contents, images, jobs, servers};
+use catalog::{Tx, contents, images, jobs};
 use disk::source::Source;
 use model::identity::{Principal, Role};
 use model::images::{Checksums, Image, ImageState, Visibility};
@@ -204,9 +204,8 @@ impl Images<'_> {
             Some(content) => content::release(&mut tx, content).await?,
             None => None,
         };
-        let used = servers::list(&mut tx, None).await?.iter().any(|server| server.image == id);
         tx.commit().await?;
-        if let Some(content) = released.filter(|_| !used) {
+        if let Some(content) = released {
             bases::remove(self.0, content);
         }
         content::forget(self.0, released).await;

@@ -83,7 +83,9 @@ impl Service {
     /// Returns the present moment.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.parts.clock.now()
+        // To the microsecond, as records keep it: what a verb returns is what will be read back.
+        let now = self.parts.clock.now();
+        Timestamp::from_microsecond(now.as_microsecond()).unwrap_or(now)
     }
 
     /// Returns whether the catalog answers.

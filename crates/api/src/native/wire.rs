@@ -105,8 +105,8 @@ pub(super) fn server(server: &Server) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use model::servers::ServerState;
-    use model::{ImageId, JobId, ProjectId, ServerId, UserId};
+    use model::servers::{RootDisk, ServerState};
+    use model::{ContentId, DiskFormat, ImageId, JobId, ProjectId, ServerId, UserId};
 
     use super::*;
 
@@ -120,6 +120,7 @@ mod tests {
             state: ServerState::Active,
             reason: None,
             image: ImageId::new(),
+            disk: RootDisk { content: ContentId::new(), format: DiskFormat::Raw, size: 1 << 30, uefi: false },
             flavor: "m1.tiny".into(),
             user_data: Some(b"secret".to_vec()),
             ssh_key: None,

@@ -224,6 +224,10 @@ CREATE TABLE servers (
     state      TEXT COLLATE "C" NOT NULL,
     reason     TEXT COLLATE "C",
     image      TEXT COLLATE "C" NOT NULL,
+    content    TEXT COLLATE "C" NOT NULL REFERENCES contents (id),
+    format     TEXT COLLATE "C" NOT NULL,
+    disk_size  BIGINT NOT NULL,
+    uefi       BIGINT NOT NULL,
     flavor     TEXT COLLATE "C" NOT NULL,
     user_data  BYTEA,
     ssh_key    TEXT COLLATE "C",
@@ -232,4 +236,5 @@ CREATE TABLE servers (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+CREATE INDEX servers_content ON servers (content);
 CREATE INDEX servers_project ON servers (project, created_at, id);

@@ -224,6 +224,10 @@ CREATE TABLE servers (
     state      TEXT NOT NULL,
     reason     TEXT,
     image      TEXT NOT NULL,
+    content    TEXT NOT NULL REFERENCES contents (id),
+    format     TEXT NOT NULL,
+    disk_size  BIGINT NOT NULL,
+    uefi       BIGINT NOT NULL,
     flavor     TEXT NOT NULL,
     user_data  BLOB,
     ssh_key    TEXT,
@@ -232,4 +236,5 @@ CREATE TABLE servers (
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+CREATE INDEX servers_content ON servers (content);
 CREATE INDEX servers_project ON servers (project, created_at, id);

@@ -39,8 +39,8 @@ async fn assert_held(catalog: &Catalog, id: ContentId) {
 pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     let project = committed_project(&catalog).await.id;
     let mut tx = catalog.write().await.unwrap();
-    let [by_image, by_object, by_part, free] = [(); 4].map(|()| ContentId::new());
-    for id in [by_image, by_object, by_part, free] {
+    let [by_image, by_object, by_part, by_server, free] = [(); 5].map(|()| ContentId::new());
+    for id in [by_image, by_object, by_part, by_server, free] {
         let content = Content { id, project, length: 1, head: Vec::new(), created_at: at(1) };
         contents::insert(&mut tx, &content).await.unwrap();
     }
@@ -51,9 +51,11 @@ pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     let upload = records::upload(bucket.id, "key");
     uploads::insert(&mut tx, &upload).await.unwrap();
     parts::put(&mut tx, upload.id, &records::part(1, by_part)).await.unwrap();
+    let server = records::server(project, by_server);
+    catalog::servers::insert(&mut tx, &server).await.unwrap();
     tx.commit().await.unwrap();
 
-    for id in [by_image, by_object, by_part] {
+    for id in [by_image, by_object, by_part, by_server] {
         assert_held(&catalog, id).await;
     }
     let mut tx = catalog.write().await.unwrap();
@@ -62,7 +64,8 @@ pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     assert!(images::delete(&mut tx, image.id, image.state).await.unwrap());
     assert!(objects::delete(&mut tx, bucket.id, "key").await.unwrap().is_some());
     assert!(uploads::delete(&mut tx, upload.id).await.unwrap());
-    for id in [by_image, by_object, by_part] {
+    assert!(catalog::servers::delete(&mut tx, server.id).await.unwrap());
+    for id in [by_image, by_object, by_part, by_server] {
         assert!(!contents::is_referenced(&mut tx, id).await.unwrap());
         assert!(contents::delete(&mut tx, id).await.unwrap());
     }

@@ -6,7 +6,7 @@ use catalog::Tx;
 use model::buckets::{Bucket, Object, Part, Upload};
 use model::images::{Checksums, Image, ImageState, Visibility};
 use model::jobs::{Job, JobKind, JobState};
-use model::servers::{Server, ServerState};
+use model::servers::{RootDisk, Server, ServerState};
 use model::{BucketId, ContainerFormat, ContentId, DiskFormat, ImageId, JobId, ProjectId, ServerId, UploadId, UserId};
 
 use crate::fixture::at;
@@ -77,7 +77,7 @@ pub(crate) fn job(project: ProjectId) -> Job {
     }
 }
 
-pub(crate) fn server(project: ProjectId) -> Server {
+pub(crate) fn server(project: ProjectId, content: ContentId) -> Server {
     Server {
         id: ServerId::new(),
         project,
@@ -86,6 +86,7 @@ pub(crate) fn server(project: ProjectId) -> Server {
         state: ServerState::Build,
         reason: Some("because".into()),
         image: ImageId::new(),
+        disk: RootDisk { content, format: DiskFormat::Qcow2, size: 1 << 33, uefi: true },
         flavor: "m1.tiny".into(),
         user_data: Some(vec![0, 159, 146, 150]),
         ssh_key: Some("ssh-ed25519 AAAA".into()),

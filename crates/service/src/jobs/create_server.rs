@@ -4,14 +4,12 @@
 //! start: overlay, config drive, process.
 
 use async_trait::async_trait;
-use catalog::{Tx, images, servers};
+use catalog::{Tx, servers};
 use model::ContentId;
-use model::images::Image;
 use model::servers::{Server, ServerState};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, ErrorKind, Result};
-use crate::images::active;
+use crate::error::Error;
 use crate::jobs::Stop;
 use crate::jobs::run::{Run, Step, Work, output};
 use crate::servers::{bases, spec};
@@ -32,10 +30,10 @@ impl Work for CreateServerWork {
     }
 
     async fn run(&self, step: &str, run: &Run<'_>) -> Result<serde_json::Value, Stop> {
-        let (server, image) = load(run).await?;
+        let server = load(run).await?;
         match step {
-            "base" => output(&base(run, &image).await?),
-            _ => output(&start(run, &server, &image).await?),
+            "base" => output(&base(run, &server).await?),
+            _ => output(&start(run, &server).await?),
         }
     }
 
@@ -49,43 +47,32 @@ impl Work for CreateServerWork {
     }
 }
 
-async fn load(run: &Run<'_>) -> Result<(Server, Image), Stop> {
+async fn load(run: &Run<'_>) -> Result<Server, Stop> {
     let mut tx = run.service.parts.catalog.read().await?;
-    let id = run.job.server.ok_or(Stop::Lost)?;
-    let server = servers::get(&mut tx, id).await?.ok_or(Stop::Cancelled)?;
-    let deleted =
-        || Error::new(ErrorKind::NotFound, format!("image {} was deleted before the server was made", server.image));
-    let image = images::get(&mut tx, server.image).await?.ok_or_else(deleted)?;
-    active(&image)?;
-    Ok((server, image))
+    servers::get(&mut tx, run.job.server.ok_or(Stop::Lost)?).await?.ok_or(Stop::Cancelled)
 }
 
-async fn base(run: &Run<'_>, image: &Image) -> Result<Base, Stop> {
-    let content =
-        image.content.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("image {} has no content", image.id)))?;
-    let made = bases::make(run, image, content).await?;
-    run.log(
-        "base",
-        if made {
-            "the image's disk was written to a local base file"
-        } else {
-            "the local base file of the image is there already"
-        },
-    )
-    .await?;
-    Ok(Base { content: content.to_string() })
+async fn base(run: &Run<'_>, server: &Server) -> Result<Base, Stop> {
+    let made = bases::make(run, server.disk.content, server.disk.format).await?;
+    let text = if made {
+        "the image's disk was written to a local base file"
+    } else {
+        "the image's local base file is there already"
+    };
+    run.log("base", text).await?;
+    Ok(Base { content: server.disk.content.to_string() })
 }
 
-async fn start(run: &Run<'_>, server: &Server, image: &Image) -> Result<(), Stop> {
-    let spec = spec(run.service, server, image)?;
+async fn start(run: &Run<'_>, server: &Server) -> Result<(), Stop> {
     let driver = &run.service.parts.driver;
-    driver.start(&spec).await.map_err(Error::from)?;
+    driver.start(&spec(run.service, server)?).await.map_err(Error::from)?;
     // Deleted meanwhile: whoever deleted it found no process yet, so this one ends it.
     let mut tx = run.service.parts.catalog.read().await?;
     if servers::get(&mut tx, server.id).await?.is_none() {
         driver.delete(server.id).await.map_err(Error::from)?;
         return Err(Stop::Cancelled);
     }
+    drop(tx);
     run.log("start", "the server's process runs").await?;
     Ok(())
 }

@@ -12,7 +12,6 @@ use std::sync::Arc;
 
 use disk::ConvertOptions;
 use disk::source::{Extent, Source};
-use model::images::Image;
 use model::{ContentId, DiskFormat};
 
 use crate::content::{self, ContentSource};
@@ -47,15 +46,14 @@ pub(crate) fn sweep(service: &Service) -> Result<()> {
     Ok(())
 }
 
-/// Makes the base file of an image unless it is there; returns whether it was made.
-pub(crate) async fn make(run: &Run<'_>, image: &Image, content: ContentId) -> Result<bool, Stop> {
+/// Makes the base file of a content unless it is there; returns whether it was made.
+pub(crate) async fn make(run: &Run<'_>, content: ContentId, format: DiskFormat) -> Result<bool, Stop> {
     let service = run.service;
     let path = path(service, content);
     if path.exists() {
         return Ok(false);
     }
     let file: Arc<dyn Source> = Arc::new(ContentSource::new(content::open(service, content).await?));
-    let format = image.disk_format.unwrap_or(DiskFormat::Raw);
     let part = path.with_extension(format!("{}.part", run.job.id));
     let shared = run.held.shared();
     let written = service.permits.run(move || {

@@ -11,9 +11,10 @@ use model::identity::{Principal, Role};
 use model::images::Image;
 use model::jobs::{Job, JobKind};
 use model::names::check_name;
-use model::servers::{FLAVORS, Flavor, Server, ServerState};
-use model::{ImageId, ServerId};
+use model::servers::{FLAVORS, Flavor, RootDisk, Server, ServerState};
+use model::{DiskFormat, ImageId, ServerId};
 
+use crate::content;
 use crate::error::{Error, ErrorKind, Result};
 use crate::images::active;
 use crate::jobs::new_job;
@@ -68,6 +69,7 @@ impl Servers<'_> {
             state: ServerState::Build,
             reason: None,
             image: image.id,
+            disk: root_disk(&flavor, &image)?,
             flavor: flavor.name.into(),
             user_data: new.user_data,
             ssh_key: new.ssh_key,
@@ -76,7 +78,7 @@ impl Servers<'_> {
             created_at: now,
             updated_at: now,
         };
-        spec(self.0, &server, &image)?.check()?;
+        spec(self.0, &server)?.check()?;
         let job = new_job(self.0, who, JobKind::CreateServer, Some(image.id), Some(server.id), &())?;
         server.job = Some(job.id);
         servers::insert(&mut tx, &server).await?;
@@ -112,16 +114,7 @@ impl Servers<'_> {
             return Ok(server);
         }
         may(&server, ServerState::Active)?;
-        let mut tx = self.0.parts.catalog.read().await?;
-        let image = images::get(&mut tx, server.image).await?;
-        drop(tx);
-        let image = image.ok_or_else(|| {
-            Error::conflict(format!(
-                "image {} of server {id} was deleted, and with it the disk it began with",
-                server.image
-            ))
-        })?;
-        self.0.parts.driver.start(&spec(self.0, &server, &image)?).await?;
+        self.0.parts.driver.start(&spec(self.0, &server)?).await?;
         self.set(server, ServerState::Active).await
     }
 
@@ -147,8 +140,17 @@ impl Servers<'_> {
         }
         // The row goes first: a job that is starting the process looks for it afterwards and cleans up.
         servers::delete(&mut tx, id).await?;
+        let base = server.disk.content;
+        let used = servers::list(&mut tx, None).await?.iter().any(|other| other.disk.content == base);
+        let released = content::release(&mut tx, base).await?;
         tx.commit().await?;
-        Ok(self.0.parts.driver.delete(id).await?)
+        self.0.parts.driver.delete(id).await?;
+        // A base file whose image is still there is kept for the image's next server.
+        if let Some(base) = released.filter(|_| !used) {
+            bases::remove(self.0, base);
+        }
+        content::forget(self.0, released).await;
+        Ok(())
     }
 
     /// Returns the last bytes of the serial console: the guest's bytes, which may hold anything.
@@ -211,12 +213,8 @@ pub(crate) async fn adopt(service: &Service) -> Result<()> {
 }
 
 /// Makes what the driver needs to know of a server.
-pub(crate) fn spec(service: &Service, server: &Server, image: &Image) -> Result<ServerSpec> {
+pub(crate) fn spec(service: &Service, server: &Server) -> Result<ServerSpec> {
     let flavor = flavor(&server.flavor)?;
-    let content =
-        image.content.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("image {} has no content", image.id)))?;
-    let disk = image.size_virtual.or(image.size).unwrap_or(0);
-    let uefi = image.properties.get("hw_firmware_type").is_some_and(|firmware| firmware == "uefi");
     let config_drive = ConfigDrive {
         hostname: hostname_for(&server.name, server.id),
         user_data: server.user_data.clone(),
@@ -229,12 +227,25 @@ pub(crate) fn spec(service: &Service, server: &Server, image: &Image) -> Result<
         name: server.name.clone(),
         vcpus: flavor.vcpus,
         ram_mib: flavor.ram_mib,
-        disk_bytes: disk.max(u64::from(flavor.disk_gib) * GIB),
-        base: bases::path(service, content),
+        disk_bytes: server.disk.size,
+        base: bases::path(service, server.disk.content),
         base_format: BaseFormat::Raw,
-        firmware: if uefi { Firmware::Uefi } else { Firmware::Bios },
+        firmware: if server.disk.uefi { Firmware::Uefi } else { Firmware::Bios },
         config_drive,
         forwards: server.forwards.clone(),
+    })
+}
+
+/// Returns the disk that a server of an image begins with: as large as its flavor says, or as the image needs.
+fn root_disk(flavor: &Flavor, image: &Image) -> Result<RootDisk> {
+    let content =
+        image.content.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("image {} has no content", image.id)))?;
+    let size = image.size_virtual.or(image.size).unwrap_or(0);
+    Ok(RootDisk {
+        content,
+        format: image.disk_format.unwrap_or(DiskFormat::Raw),
+        size: size.max(u64::from(flavor.disk_gib.max(image.min_disk_gib)) * GIB),
+        uefi: image.properties.get("hw_firmware_type").is_some_and(|firmware| firmware == "uefi"),
     })
 }
 
