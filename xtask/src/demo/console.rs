@@ -71,9 +71,17 @@ fn lines_of(output: impl std::io::Read + Send + 'static) -> Receiver<String> {
     receiver
 }
 
-/// A console's line without what would move this terminal's cursor.
+/// A console's line without what would move this terminal's cursor: ECMA-48 control sequences and other controls.
 fn printable(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|letter| !letter.is_control()).collect()
+    let text = String::from_utf8_lossy(bytes);
+    let mut shown = String::new();
+    for (number, part) in text.split("\x1b[").enumerate() {
+        // A sequence ends with its first letter or sign from `@` to `~`.
+        let end =
+            if number == 0 { 0 } else { part.find(|letter| ('@'..='~').contains(&letter)).map_or(0, |at| at + 1) };
+        shown.extend(part[end..].chars().filter(|letter| !letter.is_control()));
+    }
+    shown
 }
 
 #[cfg(test)]
@@ -116,6 +124,8 @@ mod tests {
 
     #[test]
     fn escape_sequences_do_not_reach_the_terminal() {
-        assert_eq!(printable(b"\x1b[2Jhello\r\n"), "[2Jhello");
+        assert_eq!(printable(b"\x1b[2Jhello \x1b[0;1;31mred\x1b[0m\x07\r\n"), "hello red");
+        assert_eq!(printable(b"\x1b[\x1b[1"), "1");
+        assert_eq!(printable(b"[2J \xff\n"), "[2J \u{fffd}");
     }
 }
