@@ -17,9 +17,11 @@ impl<'a> Source<'a> {
         self.path.starts_with("tests/") || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
     }
 
-    /// Whether the file lies in one of `folders`.
+    /// Whether the file lies in one of `folders`, or is one of them.
     pub(crate) fn is_in(&self, folders: &[&str]) -> bool {
-        folders.iter().any(|folder| self.path.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/')))
+        folders
+            .iter()
+            .any(|folder| self.path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))
     }
 
     /// How many lines stand before the file's own tests.
