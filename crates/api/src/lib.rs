@@ -69,10 +69,7 @@ async fn health(State(state): State<ApiState>) -> Response {
 }
 
 async fn no_such_path() -> Response {
-    let body = serde_json::json!({
-        "code": 404,
-        "title": "Not Found",
-        "message": "no such path; `GET /` lists the image API, `GET /v3` the identity API",
-    });
+    let message = "no such path; `GET /` lists the image API, `GET /v3` the identity API";
+    let body = serde_json::json!({"error": {"code": 404, "title": "Not Found", "message": message}});
     (StatusCode::NOT_FOUND, axum::Json(body)).into_response()
 }

@@ -149,11 +149,8 @@ async fn observe(request: Request, next: Next) -> Response {
 }
 
 fn panicked() -> Response {
-    let body = serde_json::json!({
-        "code": 500,
-        "title": "Internal Server Error",
-        "message": "a fault of the server; its log tells more under the request id of this answer",
-    });
+    let message = "a fault of the server; its log tells more under the request id of this answer";
+    let body = serde_json::json!({"error": {"code": 500, "title": "Internal Server Error", "message": message}});
     (StatusCode::INTERNAL_SERVER_ERROR, axum::Json(body)).into_response()
 }
 

@@ -1,9 +1,14 @@
-//! Failures as Glance clients read them: `{"code", "title", "message"}`, always JSON.
+//! Failures as Glance clients read them: always JSON, in one of two shapes.
+//!
+//! Who asks for JSON by name gets Glance's own `{"code", "title", "message"}`. Others, glanceclient among them, would
+//! get HTML from Glance, and look into JSON for objects that have a message: they get `{"error": {...}}`.
 
 use axum::Json;
-use axum::http::{HeaderValue, StatusCode};
+use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use serde_json::json;
+use serde_json::{Value, json};
 use service::{Error, ErrorKind};
 
 use crate::failure;
@@ -53,9 +58,34 @@ impl IntoResponse for Failure {
     }
 }
 
+/// The sentence of a failure, on its way from a handler to [`write_failures`].
+#[derive(Clone)]
+struct Sentence(String);
+
 fn render(status: StatusCode, message: &str) -> Response {
+    let mut response = status.into_response();
+    response.extensions_mut().insert(Sentence(message.to_owned()));
+    response
+}
+
+/// Middleware: writes the body of a failed answer in the shape that the client can read.
+pub(super) async fn write_failures(request: Request, next: Next) -> Response {
+    let by_name = names_json(request.headers());
+    let mut response = next.run(request).await;
+    let Some(Sentence(message)) = response.extensions_mut().remove() else { return response };
+    let (parts, _) = response.into_parts();
+    (parts.status, parts.headers, Json(body(parts.status, &message, by_name))).into_response()
+}
+
+fn body(status: StatusCode, message: &str, by_name: bool) -> Value {
     let title = status.canonical_reason().unwrap_or("Error");
-    (status, Json(json!({"code": status.as_u16(), "title": title, "message": message}))).into_response()
+    let error = json!({"code": status.as_u16(), "title": title, "message": message});
+    if by_name { error } else { json!({"error": error}) }
+}
+
+fn names_json(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.flat_map(|value| value.split(',')).any(|media_type| media_type.trim().starts_with("application/json"))
 }
 
 /// Answers a verb that a known path does not take; the router adds `Allow`.
@@ -65,24 +95,48 @@ pub(super) async fn method_not_allowed() -> Response {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
+    use axum::body::Body;
+    use axum::middleware::from_fn;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
     use super::*;
 
     #[track_caller]
     fn check(failure: Failure, status: u16, message: &str) {
-        let response = failure.into_response();
+        let mut response = failure.into_response();
         assert_eq!(response.status(), status);
-        assert_eq!(response.headers()["content-type"], "application/json");
-        let body = futures::executor::block_on(axum::body::to_bytes(response.into_body(), 1024)).unwrap();
-        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&body["code"], &body["message"]), (&json!(status), &json!(message)));
+        assert_eq!(response.extensions_mut().remove::<Sentence>().map(|sentence| sentence.0).as_deref(), Some(message));
     }
 
     #[test]
-    fn shapes() {
+    fn statuses_and_sentences() {
         check(Error::not_found("image", "x").with_hint("list them").into(), 404, "no image x; list them");
         check(Error::new(ErrorKind::StorageFull, "no room").into(), 413, "no room");
         check(Error::conflict("it is active").into(), 409, "it is active");
         check(Failure::MediaType("text/plain"), 415, "the body must be sent as Content-Type: text/plain");
         assert_eq!(Failure::PatchType.into_response().headers()["accept-patch"], PATCH_TYPES);
+    }
+
+    async fn answer(accept: Option<&str>) -> Value {
+        let refuse = || async { Failure::from(Error::conflict("it is active")) };
+        let router = Router::new().route("/", get(refuse)).layer(from_fn(write_failures));
+        let request = Request::get("/");
+        let request = if let Some(accept) = accept { request.header(header::ACCEPT, accept) } else { request };
+        let response = router.oneshot(request.body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(
+            (response.status(), &response.headers()["content-type"]),
+            (StatusCode::CONFLICT, &"application/json".parse().unwrap())
+        );
+        serde_json::from_slice(&axum::body::to_bytes(response.into_body(), 1024).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn shapes() {
+        let error = json!({"code": 409, "title": "Conflict", "message": "it is active"});
+        assert_eq!(answer(Some("text/html, application/json;q=0.9")).await, error);
+        assert_eq!(answer(Some("*/*")).await, json!({"error": error}));
+        assert_eq!(answer(None).await, json!({"error": error}));
     }
 }

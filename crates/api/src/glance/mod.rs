@@ -16,7 +16,7 @@ mod wire;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
 
@@ -42,6 +42,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/versions", get(versions::list))
         .merge(signed_in)
         .method_not_allowed_fallback(error::method_not_allowed)
+        .layer(from_fn(error::write_failures))
         .with_state(state)
 }
 

@@ -14,11 +14,23 @@ pub(super) struct ImagePath(pub(super) ImageId);
 /// Extractor of `{id}` and one word behind it.
 pub(super) struct ImageWordPath(pub(super) ImageId, pub(super) String);
 
+/// Extractor of the only word that a path leaves open.
+pub(super) struct WordPath(pub(super) String);
+
+impl<S: Send + Sync> FromRequestParts<S> for WordPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let Path(word) = Path::from_request_parts(parts, state).await.map_err(unreadable)?;
+        Ok(Self(word))
+    }
+}
+
 impl<S: Send + Sync> FromRequestParts<S> for ImagePath {
     type Rejection = Failure;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let Path(id) = Path::<String>::from_request_parts(parts, state).await.map_err(unreadable)?;
+        let WordPath(id) = WordPath::from_request_parts(parts, state).await?;
         Ok(Self(image_id(&id)?))
     }
 }

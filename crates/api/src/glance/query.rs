@@ -175,7 +175,8 @@ fn sort_direction(text: &str) -> Result<Direction, Error> {
 /// Splits `in:a,"b,c"`; any other value stands for itself.
 fn one_of(value: &str) -> Result<Vec<String>, Error> {
     let Some(list) = value.strip_prefix("in:") else { return Ok(vec![value.to_owned()]) };
-    let unbalanced = || wrong("in", "a quotation mark opens or closes inside a value");
+    let unbalanced =
+        || Error::invalid(format!("the list `{value}` has a quotation mark that opens or closes inside a value"));
     let mut values = Vec::new();
     let mut rest = list;
     loop {

@@ -1,16 +1,16 @@
 //! `/v2/schemas`: JSON schemas with which clients check what they send and what they get.
 
 use axum::Json;
-use axum::extract::Path;
 use model::images::{ImageState, Visibility};
 use model::{ContainerFormat, DiskFormat};
 use serde_json::{Value, json};
 use service::Error;
 
 use super::error::Failure;
+use super::path::WordPath;
 use super::wire;
 
-pub(super) async fn show(Path(name): Path<String>) -> Result<Json<Value>, Failure> {
+pub(super) async fn show(WordPath(name): WordPath) -> Result<Json<Value>, Failure> {
     Ok(Json(match name.as_str() {
         "image" => image(),
         "images" => listing("images", &image()),

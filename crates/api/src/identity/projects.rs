@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{FromRequestParts, Path, Query, State};
+use axum::http::request::Parts;
 use axum::{Extension, Json};
 use model::identity::{Domain, Principal, Project};
 use model::{DomainId, UserId};
@@ -13,6 +15,20 @@ use super::error::Failure;
 use super::wire;
 use crate::ApiState;
 use crate::auth::{Caller, Scheme};
+
+/// Extractor of `{id}`.
+pub(super) struct IdPath(String);
+
+impl<S: Send + Sync> FromRequestParts<S> for IdPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let absent =
+            |rejection: PathRejection| Error::not_found("path", "can be other than UTF-8").caused_by(rejection);
+        let Path(id) = Path::from_request_parts(parts, state).await.map_err(absent)?;
+        Ok(Self(id))
+    }
+}
 
 /// Filters of a listing, by name; unknown ones are ignored, as Keystone does.
 type Filter = BTreeMap<String, String>;
@@ -38,7 +54,7 @@ pub(super) async fn list(
 pub(super) async fn show(
     State(state): State<ApiState>,
     Caller(who): Caller,
-    Path(id): Path<String>,
+    IdPath(id): IdPath,
 ) -> Result<Json<Value>, Failure> {
     // Clients try names as ids before they search by name.
     let wanted = id.parse().map_err(|_| Error::not_found("project", format_args!("with the id `{id}`")))?;
@@ -49,7 +65,7 @@ pub(super) async fn show(
 pub(super) async fn show_user(
     State(state): State<ApiState>,
     Caller(who): Caller,
-    Path(id): Path<String>,
+    IdPath(id): IdPath,
 ) -> Result<Json<Value>, Failure> {
     let user = state.service.identity().user(&who, user_id(&id)?).await?;
     Ok(Json(json!({"user": wire::user(&user, &state.endpoints.api)})))
@@ -58,7 +74,7 @@ pub(super) async fn show_user(
 pub(super) async fn list_of_user(
     State(state): State<ApiState>,
     Caller(who): Caller,
-    Path(id): Path<String>,
+    IdPath(id): IdPath,
 ) -> Result<Json<Value>, Failure> {
     let identity = state.service.identity();
     let user = identity.user(&who, user_id(&id)?).await?;
@@ -82,7 +98,7 @@ pub(super) async fn domains(
 pub(super) async fn show_domain(
     State(state): State<ApiState>,
     Caller(who): Caller,
-    Path(id): Path<String>,
+    IdPath(id): IdPath,
 ) -> Result<Json<Value>, Failure> {
     let absent = || Error::not_found("domain", format_args!("with the id `{id}`"));
     let wanted: DomainId = id.parse().map_err(|_| absent())?;

@@ -20,7 +20,7 @@ pub(super) async fn create(
     RawQuery(query): RawQuery,
     request: Body,
 ) -> Result<Response, Failure> {
-    let (credentials, scope) = body::json::<SignIn>(request).await?.into_parts()?;
+    let (credentials, scope) = body::json::<SignIn>(request).await.map_err(hide_values)?.into_parts()?;
     let issued = state.service.identity().sign_in(credentials, scope).await?;
     let value = HeaderValue::from_str(&issued.secret)
         .map_err(|error| Error::internal("the token does not fit into a header", error))?;
@@ -56,6 +56,14 @@ pub(super) async fn catalog(State(state): State<ApiState>, headers: HeaderMap) -
     let catalog = wire::catalog(&state.endpoints, &state.service.settings().region);
     let url = format!("{}/v3/auth/catalog", state.endpoints.api);
     Ok(Json(json!({"catalog": catalog, "links": {"self": url, "next": null, "previous": null}})))
+}
+
+/// What is wrong with a value is told by showing the value, and that may be a password.
+fn hide_values(error: Error) -> Error {
+    if error.kind() != ErrorKind::Invalid {
+        return error;
+    }
+    Error::invalid("the body is no JSON of a sign-in").with_hint("see `POST /v3/auth/tokens` of the Keystone v3 API")
 }
 
 /// Returns the token that the request is made with, scoped or not.
