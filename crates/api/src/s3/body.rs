@@ -16,6 +16,7 @@ use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, crypto};
 use service::{ErrorKind, Incoming};
 
 use super::error::say;
+use super::framing::FrameTooLarge;
 use super::wire;
 
 /// Largest body of one request, in bytes (S3).
@@ -184,17 +185,16 @@ fn hasher(declared: &Checksum, trailers: &[&str]) -> ChecksumHasher {
 /// Names what broke a body. The kinds of `s3s` are private to it, so they are known by their text (0.14.1).
 fn broken(error: &(dyn StdError + Send + Sync + 'static)) -> S3Error {
     let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            match error.kind() {
-                io::ErrorKind::TimedOut => return say(S3ErrorCode::RequestTimeout, error.to_string()),
-                io::ErrorKind::FileTooLarge => return say(S3ErrorCode::InvalidRequest, error.to_string()),
-                _ => {}
-            }
+    while let Some(found) = cause {
+        if let Some(error) = found.downcast_ref::<io::Error>().filter(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return say(S3ErrorCode::RequestTimeout, error.to_string());
         }
-        cause = error.source();
+        cause = found.source();
     }
     let text = error.to_string();
+    if text.contains(&FrameTooLarge.to_string()) {
+        return say(S3ErrorCode::InvalidRequest, FrameTooLarge.to_string());
+    }
     if text.contains("Sha256Mismatch") {
         return say(
             S3ErrorCode::Custom("XAmzContentSHA256Mismatch".into()),
@@ -276,6 +276,7 @@ mod tests {
             (io::Error::other("AwsChunkedStreamError: SignatureMismatch"), "SignatureDoesNotMatch"),
             (io::Error::other("AwsChunkedStreamError: FormatError"), "InvalidRequest"),
             (io::Error::other("UploadStreamError: Incomplete"), "IncompleteBody"),
+            (io::Error::other(FrameTooLarge), "InvalidRequest"),
         ] {
             assert_eq!(broken(&error).code().as_str(), code, "{error}");
         }

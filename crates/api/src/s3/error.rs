@@ -1,7 +1,7 @@
 //! From a failed verb to an S3 error: one table, by kind and by what the request was about.
 
 use http::StatusCode;
-use s3s::{S3Error, S3ErrorCode};
+use s3s::{HttpResponse, S3Error, S3ErrorCode};
 use service::ErrorKind;
 
 use crate::failure;
@@ -70,6 +70,42 @@ pub(super) fn say(code: S3ErrorCode, message: impl Into<String>) -> S3Error {
     S3Error::with_message(code, message.into())
 }
 
+/// Completes an error that `s3s` made: it tells codes of its own without a sentence, and knows no request id.
+pub(super) fn explain(response: HttpResponse, id: &str) -> HttpResponse {
+    let status = response.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return response;
+    }
+    let text = response.body().bytes().and_then(|bytes| String::from_utf8(bytes.into()).ok()).unwrap_or_default();
+    let Some((before, after)) = text.split_once("</Code>") else { return response };
+    let code = before.rsplit_once("<Code>").map_or("", |(_, code)| code);
+    let message = match after.contains("<Message>") {
+        true => String::new(),
+        false => format!("<Message>{}</Message>", sentence(code)),
+    };
+    let Some((details, end)) = after.split_once("</Error>") else { return response };
+    let text = format!("{before}</Code>{message}{details}<RequestId>{id}</RequestId></Error>{end}");
+    response.map(|_| s3s::Body::from(text))
+}
+
+fn sentence(code: &str) -> &'static str {
+    match code {
+        "SignatureDoesNotMatch" => "the signature is not the one that the secret key makes; check the secret key",
+        "InvalidAccessKeyId" => "the access key is not known",
+        "InvalidBucketName" => {
+            "a bucket name has 3 to 63 characters of a-z, 0-9, `-` and `.`, begins and ends with a letter or digit"
+        }
+        "KeyTooLongError" => "an object key has at most 1024 bytes",
+        "InvalidURI" => "the path or the query of the request is not well-formed",
+        "MalformedXML" => "the body is not the XML that this operation takes",
+        "MissingContentLength" => "Content-Length is required",
+        "IncompleteBody" => "the body is not as long as was declared",
+        "MaxMessageLengthExceeded" => "the body is longer than this operation takes",
+        "MethodNotAllowed" => "this resource does not take that method",
+        _ => "the request cannot be served",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -110,5 +146,19 @@ mod tests {
         for (noun, code) in [("bucket", "NoSuchBucket"), ("object", "NoSuchKey"), ("upload", "NoSuchUpload")] {
             assert_eq!(told(service::Error::not_found(noun, "x"), Asked::Other), (code.to_owned(), 404));
         }
+    }
+
+    #[test]
+    fn errors_of_the_adapter_get_a_sentence_and_an_id() {
+        let text = |error: S3Error| {
+            let response = explain(error.to_http_response().unwrap(), "r1");
+            String::from_utf8(response.body().bytes().unwrap().into()).unwrap()
+        };
+        let bare = text(S3Error::new(S3ErrorCode::KeyTooLongError));
+        let expect = "<Error><Code>KeyTooLongError</Code><Message>an object key has at most 1024 bytes</Message>\
+            <RequestId>r1</RequestId></Error>";
+        assert!(bare.ends_with(expect), "{bare}");
+        let told = text(say(S3ErrorCode::NoSuchKey, "no object `k`"));
+        assert!(told.ends_with("<Message>no object `k`</Message><RequestId>r1</RequestId></Error>"), "{told}");
     }
 }

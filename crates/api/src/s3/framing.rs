@@ -8,7 +8,6 @@
 //!   frame = size in hex [";chunk-signature=" ...] CR LF, bytes of that size, CR LF; the last has size 0
 //! ```
 
-use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -38,8 +37,10 @@ enum Place {
     Trailers,
 }
 
-#[derive(Debug, PartialEq, Eq)]
-struct FrameTooLarge;
+/// The failure of a body with a frame that is too large.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a chunk of an aws-chunked body has at most {FRAME_MAX} bytes here")]
+pub(super) struct FrameTooLarge;
 
 impl Framed {
     pub(super) fn new(inner: Body) -> Self {
@@ -100,10 +101,7 @@ impl http_body::Body for Framed {
         if let Some(data) = frame.data_ref() {
             match this.place.after(data) {
                 Ok(place) => this.place = place,
-                Err(FrameTooLarge) => {
-                    let message = format!("a chunk of an aws-chunked body has at most {FRAME_MAX} bytes here");
-                    return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::FileTooLarge, message).into())));
-                }
+                Err(error) => return Poll::Ready(Some(Err(error.into()))),
             }
         }
         Poll::Ready(Some(Ok(frame)))
