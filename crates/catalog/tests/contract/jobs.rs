@@ -127,7 +127,16 @@ pub(crate) async fn a_claim_takes_the_oldest_that_is_due(catalog: Catalog) {
     let mut tx = catalog.write().await.unwrap();
     assert_eq!(jobs::claim(&mut tx, "node", 60).await.unwrap().unwrap().id, fresh.id);
     drop(tx);
-    let claimed = claim(&catalog, "node", 60).await.unwrap();
+    // The dropped transaction ends when its connection next runs; until then PostgreSQL skips the locked row.
+    let claimed = tokio::time::timeout(std::time::Duration::from_secs(30), async {
+        loop {
+            if let Some(job) = claim(&catalog, "node", 60).await {
+                break job;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    let claimed = claimed.await.unwrap();
     assert_eq!((claimed.id, claimed.attempt), (fresh.id, 1));
 }
 
