@@ -10,7 +10,7 @@ use keys::LocalKms;
 use service::{CatalogIndex, Parts, Service, Settings};
 
 use crate::clock::SystemClock;
-use crate::config::{Acceleration, Config};
+use crate::config::{Acceleration, Config, Network};
 use crate::data::Data;
 
 /// Pieces of blocking work at once, for each processor: they also wait for the store.
@@ -31,7 +31,11 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         Acceleration::Kvm => compute::Acceleration::Kvm,
         Acceleration::Tcg => compute::Acceleration::Tcg,
     };
-    let options = QemuOptions { acceleration, ..QemuOptions::new(data.path("servers")) };
+    let network = match config.compute.network {
+        Network::Restricted => compute::Network::Restricted,
+        Network::Open => compute::Network::Open,
+    };
+    let options = QemuOptions { acceleration, network, ..QemuOptions::new(data.path("servers")) };
     let driver = Arc::new(QemuDriver::new(options).await.context("cannot prepare the folder of servers")?);
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let settings = Settings {

@@ -10,7 +10,7 @@ use model::names::check_object_key;
 use crate::buckets::find;
 use crate::content::{self, Kept};
 use crate::digest::Wanted;
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::policy;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
@@ -92,7 +92,12 @@ impl Objects<'_> {
             metadata: put.metadata,
             created_at: self.0.now(),
         };
-        self.publish(Some(&content), &object).await?;
+        let published = self.publish(Some(&content), &object).await;
+        if published.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+            // The bucket went while the bytes came; nothing was committed.
+            content::forget(self.0, [content.id]).await;
+        }
+        published?;
         Ok(object)
     }
 

@@ -6,6 +6,7 @@
 //!
 //! [compute]
 //! acceleration = "auto"                       # auto, kvm or tcg
+//! network = "restricted"                      # restricted, or open: guests reach what this host reaches
 //!
 //! [api]
 //! public_url = "https://images.example"       # what clients are told; default: the listening address
@@ -80,6 +81,18 @@ impl std::fmt::Debug for Catalog {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Compute {
     pub(crate) acceleration: Acceleration,
+    pub(crate) network: Network,
+}
+
+/// What guests reach. Forwarded ports reach the guest in both cases.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Network {
+    /// Nothing: they get an address by DHCP and answer on their forwarded ports.
+    #[default]
+    Restricted,
+    /// All that this host reaches, services on its loopback address included.
+    Open,
 }
 
 /// What executes a guest's instructions.

@@ -25,6 +25,8 @@ const ATTEMPTS_MAX: i64 = 8;
 const BACK_OFF_MAX: u32 = 60;
 /// How long an idle worker waits before it looks again; a new job on this node wakes one at once.
 const IDLE: Duration = Duration::from_secs(1);
+/// How often running servers are looked at.
+const WATCH: Duration = Duration::from_secs(10);
 
 /// Workers that carry out jobs, until they are stopped.
 pub struct Runner {
@@ -43,6 +45,7 @@ impl Runner {
         }
         let (stop, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
+        workers.spawn(watch_servers(service.clone(), stopped.clone()));
         for _ in 0..service.parts.settings.job_workers.max(1) {
             workers.spawn(work(service.clone(), stopped.clone()));
         }
@@ -80,6 +83,19 @@ async fn work(service: Service, mut stopped: watch::Receiver<bool>) {
                 tracing::warn!(%error, "cannot look for jobs");
                 idle(&service, &mut stopped).await;
             }
+        }
+    }
+}
+
+/// Looks at running servers now and then, so that one that went off by itself is known without anybody asking.
+async fn watch_servers(service: Service, mut stopped: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(WATCH) => {}
+        }
+        if let Err(error) = service.servers().look_at_all().await {
+            tracing::warn!(%error, "cannot look at the servers");
         }
     }
 }

@@ -162,6 +162,20 @@ impl Servers<'_> {
         }
     }
 
+    /// Corrects the records of all servers that went off by themselves.
+    pub(crate) async fn look_at_all(&self) -> Result<()> {
+        let mut tx = self.0.parts.catalog.read().await?;
+        let known = servers::list(&mut tx, None).await?;
+        drop(tx);
+        for server in known {
+            let id = server.id;
+            if let Err(error) = self.look(server).await {
+                tracing::warn!(server = %id, %error, "cannot look at a server");
+            }
+        }
+        Ok(())
+    }
+
     async fn find(&self, who: &Principal, id: ServerId) -> Result<Server> {
         let mut tx = self.0.parts.catalog.read().await?;
         let server = servers::get(&mut tx, id).await?;
