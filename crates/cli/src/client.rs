@@ -120,7 +120,8 @@ fn refusal(text: &str) -> Option<Failure> {
     Some(Failure::new(plain))
 }
 
-fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
+/// Returns what stands between the first `start` and the next `end`.
+pub(crate) fn between<'t>(text: &'t str, start: &str, end: &str) -> Option<&'t str> {
     let (_, rest) = text.split_once(start)?;
     Some(rest.split_once(end)?.0)
 }
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn refusals_of_every_dialect() {
         let check = |body: &str, expect: Option<&str>| {
-            assert_eq!(refusal(body).map(|failure| failure.to_string()).as_deref(), expect, "{body}")
+            assert_eq!(refusal(body).map(|failure| failure.to_string()).as_deref(), expect, "{body}");
         };
         check(r#"{"error":{"kind":"not_found","message":"no image 1","hint":"h"}}"#, Some("no image 1"));
         check(r#"{"error":{"code":401,"title":"Unauthorized","message":"wrong"}}"#, Some("wrong"));

@@ -40,7 +40,8 @@ impl Failure {
     pub fn caused_by(mut self, error: &dyn std::error::Error) -> Self {
         let mut cause = Some(error);
         while let Some(error) = cause {
-            self.causes.push(error.to_string());
+            // Some end with a line break, which would look like the end of the message.
+            self.causes.push(error.to_string().trim_end().to_owned());
             cause = error.source();
         }
         self

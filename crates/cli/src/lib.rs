@@ -3,7 +3,7 @@
 //! stdout is data, all else goes to stderr. The commands use no door that other clients do not have: Keystone for
 //! the token, Glance and S3 where they say it all, and Molde's own API (`/molde/v1`) for the rest.
 #![forbid(unsafe_code)]
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this crate is the one that talks to a person")]
+#![expect(clippy::print_stderr, reason = "this crate is the one that talks to a person")]
 
 mod bucket;
 mod client;
@@ -35,7 +35,8 @@ pub struct Global {
     #[arg(long, global = true, env = "MOLDE_CREDENTIALS", value_name = "FILE")]
     credentials: Option<std::path::PathBuf>,
     /// How results are printed
-    #[arg(long, short, global = true, value_enum, default_value_t = Output::Table)]
+    // Without a short form: `-o` names the options of a format, as in `qemu-img`.
+    #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
     output: Output,
 }
 

@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use indicatif::ProgressBar;
+use jiff::Timestamp;
 use md5::{Digest, Md5};
 use reqwest::header::{CONTENT_LENGTH, ETAG};
 use reqwest::{Body, Method, Response};
 use rusty_s3::actions::{CompleteMultipartUpload, CreateMultipartUpload, ListObjectsV2, ListParts};
+use rusty_s3::signing::sign;
 use rusty_s3::{Bucket, Credentials, S3Action, UrlStyle};
 use serde_json::{Value, json};
 use tokio::fs::File;
@@ -19,7 +21,7 @@ use tokio::io::{AsyncReadExt, AsyncSeekExt};
 use tokio_util::io::ReaderStream;
 use url::Url;
 
-use crate::client::{Client, send, unreachable};
+use crate::client::{Client, between, send, unreachable};
 use crate::error::{Failure, Result};
 
 /// How long a signed request may take to begin.
@@ -70,13 +72,22 @@ impl<'c> S3<'c> {
         send(self.client.http.delete(url)).await.map(drop)
     }
 
-    /// Lists buckets through Molde's own API, which answers in JSON.
     pub(crate) async fn buckets(&self) -> Result<Vec<Value>> {
-        let mut answer = self.client.get("/molde/v1/buckets").await?;
-        match answer["buckets"].take() {
-            Value::Array(buckets) => Ok(buckets),
-            _ => Err(Failure::new("the server's answer has no list of buckets")),
-        }
+        let none = std::iter::empty();
+        let (key, secret) = (self.credentials.key(), self.credentials.secret());
+        let (region, seconds) = (&self.client.credentials.region, SIGNED_FOR.as_secs());
+        let now = Timestamp::now();
+        let method = rusty_s3::Method::Get;
+        let url = sign(&now, method, self.endpoint.clone(), key, secret, None, region, seconds, none.clone(), none);
+        let answer = text(send(self.client.http.get(url)).await?).await?;
+        // Bucket names and times have no character that XML escapes.
+        let bucket = |text: &str| {
+            let (name, made) =
+                (between(text, "<Name>", "</Name>")?, between(text, "<CreationDate>", "</CreationDate>")?);
+            Some(json!({"name": name, "created_at": made}))
+        };
+        let buckets = answer.split("<Bucket>").skip(1).map(bucket).collect::<Option<Vec<_>>>();
+        buckets.ok_or_else(|| Failure::new("the server's answer is not what S3 says"))
     }
 
     pub(crate) async fn list(&self, bucket: &str, prefix: &str) -> Result<Vec<Value>> {
@@ -216,10 +227,6 @@ impl<'c> S3<'c> {
 struct Note(Option<PathBuf>);
 
 impl Note {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the command line is one of the two places that read the environment"
-    )]
     fn of(endpoint: &Url, bucket: &str, key: &str, path: &Path, length: u64) -> Self {
         let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
         let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
