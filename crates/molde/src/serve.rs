@@ -60,6 +60,10 @@ impl Serve {
     }
 
     async fn serve(self) -> Result<()> {
+        if let Some(place) = &self.abort_at {
+            let known = service::abort_places();
+            anyhow::ensure!(known.contains(place), "no job comes to the place `{place}`; one of: {}", known.join(", "));
+        }
         let data = Data::open(&self.data)?;
         let config = Config::read(&self.config.clone().unwrap_or_else(|| data.path("molde.toml")))?;
         let rest = listen(self.listen).await?;
@@ -154,7 +158,7 @@ fn println(line: &str) -> Result<()> {
 }
 
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("MOLDE_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,s3s=warn"));
+    let filter = EnvFilter::try_from_env("MOLDE_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,s3s=off"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

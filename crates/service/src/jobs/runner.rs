@@ -124,14 +124,20 @@ fn work_of(kind: JobKind) -> &'static dyn Work {
     }
 }
 
-/// Returns every place `KIND/STEP/before|after` and `KIND/end/before|after` where `--abort-at` can end the process.
+/// Returns every place where `--abort-at` can end the process: `KIND/STEP/before`, `middle` (of a step that copies) and
+/// `after`, and `KIND/end/before` and `after`.
 #[must_use]
 pub fn abort_places() -> Vec<String> {
     let kinds = [JobKind::CreateImage, JobKind::ExportImage, JobKind::CreateServer];
-    let steps = kinds
-        .iter()
-        .flat_map(|kind| work_of(*kind).steps().iter().map(move |step| (kind, step.name)).chain([(kind, "end")]));
-    steps.flat_map(|(kind, step)| ["before", "after"].map(|when| format!("{kind}/{step}/{when}"))).collect()
+    let steps = kinds.iter().flat_map(|kind| {
+        work_of(*kind).steps().iter().map(|step| step.name).chain(["end"]).map(move |step| (kind, step))
+    });
+    let places = steps.flat_map(|(kind, step)| {
+        let middle = matches!((kind, step), (JobKind::CreateImage, "copy") | (JobKind::ExportImage, "write"));
+        let moments = if middle { &["before", "middle", "after"][..] } else { &["before", "after"] };
+        moments.iter().map(move |moment| format!("{kind}/{step}/{moment}"))
+    });
+    places.collect()
 }
 
 /// Runs a claimed job to its end, or until it is lost; never fails, every failure ends in the job's record.
