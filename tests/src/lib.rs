@@ -1,0 +1,38 @@
+//! Harness of the tests that run the real binary, from outside: a server on a new data directory, and who asks it.
+//!
+//! Nothing here knows a struct of Molde: requests and answers are literal, so a renamed field breaks a test. What a
+//! test finds wrong is a panic; the server's log is printed with it.
+#![expect(clippy::print_stderr, reason = "a failed test shows the server's log")]
+
+mod command;
+pub mod disks;
+mod molde;
+mod proxy;
+mod random;
+mod s3;
+
+use std::time::{Duration, Instant};
+
+pub use command::{Done, command, run, tool};
+pub use molde::{Molde, Options, binary, memory_peak};
+pub use proxy::Proxy;
+pub use random::Random;
+pub use s3::{Answer, Request, S3, answer};
+
+/// How long a test waits for anything that is expected to happen soon.
+pub const SOON: Duration = Duration::from_secs(60);
+/// How often a test looks.
+const POLL: Duration = Duration::from_millis(20);
+
+/// Asks `look` until it answers, and returns the answer; panics with `what` when [`SOON`] is over.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(start.elapsed() < SOON, "{what}: not within {SOON:?}");
+        std::thread::sleep(POLL);
+    }
+}

@@ -1,0 +1,54 @@
+//! A door before a server that counts what goes through it.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Passes connections on to a server, for as long as the test runs.
+pub struct Proxy {
+    /// Where it listens, as `http://HOST:PORT`.
+    pub address: String,
+    sent: Arc<AtomicU64>,
+}
+
+impl Proxy {
+    /// Starts a proxy before the server at `address`, which is `http://HOST:PORT`.
+    #[must_use]
+    pub fn start(address: &str) -> Self {
+        let target = address.strip_prefix("http://").unwrap().to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let sent = Arc::new(AtomicU64::new(0));
+        let counter = Arc::clone(&sent);
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&target)) else { continue };
+                let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                let counter = Arc::clone(&counter);
+                std::thread::spawn(move || pass(from, to, &counter));
+                std::thread::spawn(move || pass(server, client, &AtomicU64::new(0)));
+            }
+        });
+        Self { address, sent }
+    }
+
+    /// Returns how many bytes clients have sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
+    }
+}
+
+/// Passes bytes on until one side ends, then ends the other.
+fn pass(mut from: TcpStream, mut to: TcpStream, counter: &AtomicU64) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut buffer) {
+        counter.fetch_add(count as u64, Ordering::Relaxed);
+        if to.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+    to.shutdown(Shutdown::Write).ok();
+    from.shutdown(Shutdown::Read).ok();
+}

@@ -1,0 +1,7 @@
+//! The command line, from outside: the main job, every other command, exit codes, files of the first start.
+
+mod files;
+mod main_job;
+mod resuming;
+mod verbs;
+mod without_a_server;

@@ -1,0 +1,84 @@
+//! What Molde is for: a disk file goes in, becomes an image, and comes out as the same disk.
+
+use tests::{Molde, disks, tool};
+
+#[test]
+fn a_disk_goes_in_as_vmdk_and_comes_out_as_the_same_qcow2() {
+    let molde = Molde::start();
+    let raw = molde.file("disk.raw");
+    disks::linux(&raw, 96, 1);
+    let vmdk = disks::vmdk(&raw);
+    molde.cli(["bucket", "create", "images"]).ok();
+    molde.cli(["object", "put", "images/", vmdk.to_str().unwrap()]).ok();
+
+    let made = molde.cli_json(["image", "create", "web", "--from", "images/disk.vmdk", "--format", "vmdk", "--wait"]);
+    assert_eq!(made["status"], "active", "{made}");
+    let shown = molde.cli_json(["image", "show", "web"]);
+    assert_eq!(shown["id"], made["id"]);
+    assert_eq!((&shown["disk_format"], &shown["container_format"]), (&"raw".into(), &"bare".into()));
+    assert_eq!(shown["virtual_size"], 96 << 20);
+    assert_eq!(shown["size"], 96 << 20);
+
+    let inside = molde.cli_json(["image", "inspect", "web"]);
+    assert_eq!(inside["os"]["distro"], "debian", "{inside}");
+    assert_eq!((&inside["os"]["version"], &inside["os"]["arch"]), (&"12".into(), &"x86_64".into()), "{inside}");
+    assert_eq!(inside["os"]["hostname"], disks::HOSTNAME);
+    assert_eq!(inside["filesystems"][0]["type"], "ext4", "{inside}");
+
+    molde.cli(["image", "export", "web", "images/out.qcow2", "--format", "qcow2", "--wait"]).ok();
+    let out = molde.file("out.qcow2");
+    molde.cli(["object", "get", "images/out.qcow2", out.to_str().unwrap()]).ok();
+    tool("qemu-img", ["check", "-f", "qcow2", out.to_str().unwrap()]);
+    disks::assert_same(&raw, &out, "qcow2");
+
+    let saved = molde.file("saved.raw");
+    molde.cli(["image", "save", "web", saved.to_str().unwrap()]).ok();
+    assert_eq!(disks::md5_of(&saved), disks::md5_of(&raw));
+
+    let object = molde.file("again.vmdk");
+    molde.cli(["object", "get", "images/disk.vmdk", object.to_str().unwrap()]).ok();
+    assert_eq!(disks::md5_of(&object), disks::md5_of(&vmdk), "the object is what was put");
+}
+
+#[test]
+fn every_format_that_is_read_becomes_the_same_disk() {
+    let molde = Molde::start();
+    let raw = molde.file("disk.raw");
+    disks::linux(&raw, 24, 2);
+    molde.make_bucket("images");
+    let files = [
+        ("raw", raw.clone()),
+        ("qcow2", disks::convert(&raw, "qcow2", "compression_type=zstd")),
+        ("vdi", disks::convert(&raw, "vdi", "")),
+        ("vpc", disks::convert(&raw, "vpc", "force_size=on")),
+        ("vmdk", disks::convert(&raw, "vmdk", "subformat=monolithicSparse")),
+    ];
+    for (name, file) in files {
+        molde.cli(["object", "put", &format!("images/{name}"), file.to_str().unwrap()]).ok();
+        let image = molde.cli_json(["image", "create", name, "--from", &format!("images/{name}"), "--wait"]);
+        assert_eq!((&image["status"], &image["disk_format"]), (&"active".into(), &"raw".into()), "{name}: {image}");
+        let saved = molde.file(&format!("{name}.saved"));
+        molde.cli(["image", "save", name, saved.to_str().unwrap()]).ok();
+        assert_eq!(disks::md5_of(&saved), disks::md5_of(&raw), "{name}");
+    }
+}
+
+#[test]
+fn a_local_file_becomes_an_image_and_is_kept_as_it_is() {
+    let molde = Molde::start();
+    let raw = molde.file("disk.raw");
+    disks::linux(&raw, 24, 3);
+    let qcow2 = disks::convert(&raw, "qcow2", "");
+    let image = molde.cli_json(["image", "create", "local", "--file", qcow2.to_str().unwrap()]);
+    assert_eq!((&image["status"], &image["disk_format"]), (&"active".into(), &"qcow2".into()), "{image}");
+    assert_eq!(image["checksum"], disks::md5_of(&qcow2).as_str());
+    assert_eq!(image["virtual_size"], 24 << 20);
+    let saved = molde.file("saved.qcow2");
+    molde.cli(["image", "save", "local", saved.to_str().unwrap()]).ok();
+    assert_eq!(disks::md5_of(&saved), disks::md5_of(&qcow2));
+    molde.make_bucket("images");
+    molde.cli(["image", "export", "local", "images/out.raw", "--format", "raw", "--wait"]).ok();
+    let out = molde.file("out.raw");
+    molde.cli(["object", "get", "images/out.raw", out.to_str().unwrap()]).ok();
+    assert_eq!(disks::md5_of(&out), disks::md5_of(&raw));
+}

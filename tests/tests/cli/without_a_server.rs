@@ -1,0 +1,83 @@
+//! Commands that work on local files, completions and manual pages.
+
+use std::fs;
+
+use tests::{Molde, command, disks, run, tool};
+
+fn molde(words: &[&str]) -> tests::Done {
+    run(&mut command(tests::binary(), words))
+}
+
+#[test]
+fn disk_info_has_its_fixed_fields() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk.raw");
+    disks::linux(&raw, 16, 11);
+    for (format, file) in [("vmdk", disks::vmdk(&raw)), ("qcow2", disks::convert(&raw, "qcow2", "")), ("raw", raw)] {
+        let info = molde(&["disk", "info", "--json", file.to_str().unwrap()]).json();
+        assert_eq!((&info["format"], &info["virtual_size"]), (&format.into(), &(16 << 20).into()), "{info}");
+        assert_eq!(info["file_size"], fs::metadata(&file).unwrap().len(), "{info}");
+    }
+    let told = molde(&["disk", "info", "--json", "/does/not/exist"]).refused();
+    assert!(told.contains("/does/not/exist"), "{told}");
+}
+
+#[test]
+fn disk_convert_agrees_with_qemu_img() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk.raw");
+    disks::linux(&raw, 32, 12);
+    let (vmdk, qcow2, back) = (disks::vmdk(&raw), folder.path().join("out.qcow2"), folder.path().join("back.raw"));
+    let (from, to, last) = (vmdk.to_str().unwrap(), qcow2.to_str().unwrap(), back.to_str().unwrap());
+    let options = ["-o", "cluster_size=131072"];
+    molde(&[&["disk", "convert", "-f", "vmdk", "-O", "qcow2"], &options[..], &[from, to]].concat()).ok();
+    tool("qemu-img", ["check", "-f", "qcow2", to]);
+    disks::assert_same(&raw, &qcow2, "qcow2");
+    let told = tool("qemu-img", ["info", "--output", "json", to]);
+    assert!(told.contains("\"cluster-size\": 131072"), "{told}");
+    molde(&["disk", "convert", "-O", "raw", to, last]).ok();
+    assert_eq!(disks::md5_of(&back), disks::md5_of(&raw));
+    let told = molde(&["disk", "convert", "-O", "raw", to, last]).refused();
+    assert!(told.contains("back.raw"), "{told}");
+    assert_eq!(molde(&["disk", "convert", "-O", "nonsense", to, last]).code, Some(2));
+}
+
+#[test]
+fn guest_inspect_has_its_fixed_fields() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk.raw");
+    disks::linux(&raw, 16, 13);
+    let found = molde(&["guest", "inspect", "--json", disks::vmdk(&raw).to_str().unwrap()]).json();
+    let os = &found["os"];
+    assert_eq!((&os["type"], &os["distro"], &os["version"]), (&"linux".into(), &"debian".into(), &"12".into()), "{os}");
+    assert_eq!((&os["arch"], &os["hostname"]), (&"x86_64".into(), &disks::HOSTNAME.into()), "{os}");
+    assert_eq!(found["filesystems"].as_array().unwrap().len(), 1, "{found}");
+    assert!(found["boot"].is_object(), "{found}");
+    let people = molde(&["guest", "inspect", raw.to_str().unwrap()]).ok();
+    assert!(people.starts_with("Debian GNU/Linux 12"), "{people}");
+}
+
+#[test]
+fn completions_and_manual_pages() {
+    for shell in ["bash", "zsh", "fish"] {
+        let text = molde(&["completions", shell]).ok();
+        assert!(text.contains("molde") && text.contains("export"), "{shell}");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    molde(&["man", folder.path().to_str().unwrap()]).ok();
+    let page = fs::read_to_string(folder.path().join("molde-image-create.1")).unwrap();
+    assert!(page.starts_with(".ie") || page.starts_with(".TH"), "{page}");
+    assert!(molde(&["--version"]).ok().starts_with("molde 0."));
+    assert!(molde(&["image", "--help"]).ok().contains("export"));
+}
+
+#[test]
+fn a_closed_pipe_is_no_error() {
+    let molde = Molde::start();
+    let script = format!(
+        "'{}' --credentials '{}' completions bash | head -n 1 >/dev/null; exit ${{PIPESTATUS[0]}}",
+        tests::binary().display(),
+        molde.credentials_path().display()
+    );
+    run(&mut command("bash", ["-c", &script])).ok();
+}
