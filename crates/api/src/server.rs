@@ -110,11 +110,15 @@ fn connection(
             // A task of its own: when the client leaves, the verb sees its body fail and cleans up after itself,
             // instead of stopping where it stands.
             let handler = handlers.spawn(router.oneshot(Request::from_parts(parts, body)));
-            let response = handler.await.unwrap_or_else(|_| Ok(panicked()));
+            let Ok(mut response) = handler.await.unwrap_or_else(|_| Ok(panicked()));
             if !waits {
                 leftover.discard().await;
+            } else if !response.status().is_success() {
+                // Refused, such a client sends its next request where the body would have been; the connection
+                // must not take one for the other.
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            response
+            Ok(response)
         }
     });
     http1::Builder::new()

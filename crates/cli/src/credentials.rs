@@ -55,7 +55,6 @@ impl Credentials {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the command line is one of the two places that read the environment")]
 fn default_path() -> Option<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))?;

@@ -1,6 +1,6 @@
 //! What is inside a disk, as JSON and for people; the same shape as the server's answer.
 
-use guest::Report;
+use guest::{PartitionTable, Report};
 use serde_json::{Value, json};
 
 use crate::error::Result;
@@ -39,7 +39,7 @@ pub(crate) fn to_json(report: &Report) -> Value {
     let boot = &report.boot;
     json!({
         "os": os,
-        "partition_table": report.partition_table.map(|table| table.as_str()),
+        "partition_table": report.partition_table.map(PartitionTable::as_str),
         "partitions": partitions,
         "filesystems": filesystems,
         "boot": {"bios": boot.bios, "uefi": boot.uefi, "loader": boot.loader, "evidence": boot.evidence},

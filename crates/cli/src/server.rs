@@ -182,20 +182,19 @@ async fn find(client: &Client, server: &str) -> Result<Value> {
 async fn console(client: &Client, id: &str, follow: bool, bytes: usize) -> Result<()> {
     let mut printed = tail(client, id, bytes).await?;
     print_bytes(&printed)?;
-    while follow {
+    if !follow {
+        return Ok(());
+    }
+    loop {
         tokio::time::sleep(FOLLOW).await;
         let now = tail(client, id, CONSOLE_MAX).await?;
         // What was printed last stands somewhere in the tail; what follows it is new.
         let mark = &printed[printed.len().saturating_sub(4096)..];
-        let new = if mark.is_empty() {
-            Some(0)
-        } else {
-            now.windows(mark.len()).rposition(|window| window == mark).map(|at| at + mark.len())
-        };
-        print_bytes(&now[new.unwrap_or(0)..])?;
+        let last = now.windows(mark.len().max(1)).rposition(|window| window == mark);
+        let new = if mark.is_empty() { 0 } else { last.map_or(0, |at| at + mark.len()) };
+        print_bytes(&now[new..])?;
         printed = now;
     }
-    Ok(())
 }
 
 async fn tail(client: &Client, id: &str, bytes: usize) -> Result<Vec<u8>> {

@@ -39,10 +39,7 @@ struct Worker {
 impl Worker {
     fn start<D: Digest + Send + 'static>() -> Self {
         let (pieces, mut waiting) = mpsc::channel::<Bytes>(PIECES_WAITING);
-        #[expect(
-            clippy::disallowed_methods,
-            reason = "lives as long as its upload, so it must not hold a permit of the pool"
-        )]
+        // Not through `blocking`: it lives as long as its upload, so it must not hold a permit of the pool.
         let done = tokio::task::spawn_blocking(move || {
             let mut digest = D::new();
             while let Some(piece) = waiting.blocking_recv() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use s3s::auth::SimpleAuth;
 use s3s::config::{S3Config, StaticConfigProvider};
@@ -53,7 +53,6 @@ fn router(state: ApiState) -> Router {
 
 async fn answer(State(state): State<ApiState>, request: Request) -> Response {
     let id = Uuid::new_v4().simple().to_string();
-    let waits = request.headers().contains_key(header::EXPECT);
     let answered = serve_one(&state, request).await;
     let mut response = match answered.or_else(S3Error::to_http_response) {
         Ok(response) => explain(response, &id).map(Body::new).into_response(),
@@ -61,11 +60,6 @@ async fn answer(State(state): State<ApiState>, request: Request) -> Response {
     };
     if let Ok(id) = HeaderValue::from_str(&id) {
         response.headers_mut().insert(REQUEST_ID, id);
-    }
-    // A client that waited for `100 Continue` and is refused sends its next request where the body would have
-    // been; the connection must not take one for the other.
-    if waits && !response.status().is_success() {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }

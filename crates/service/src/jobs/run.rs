@@ -91,6 +91,7 @@ impl<'r> Run<'r> {
         let here = format!("{}/{place}", self.job.kind);
         if self.service.parts.settings.abort_at.as_deref() == Some(here.as_str()) {
             tracing::error!(place = here, "ending the process, as `--abort-at` asked");
+            #[expect(clippy::disallowed_methods, reason = "a crash is what the test asked for")]
             std::process::abort();
         }
     }

@@ -75,7 +75,7 @@ pub(crate) fn remove(service: &Service, content: ContentId) {
     let path = path(service, content);
     match fs::remove_file(&path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            tracing::warn!(path = %path.display(), %error, "could not remove a base file")
+            tracing::warn!(path = %path.display(), %error, "could not remove a base file");
         }
         _ => {}
     }
