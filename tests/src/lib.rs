@@ -19,8 +19,8 @@ pub use proxy::Proxy;
 pub use random::Random;
 pub use s3::{Answer, Request, S3, answer};
 
-/// How long a test waits for anything that is expected to happen soon.
-pub const SOON: Duration = Duration::from_secs(60);
+/// How long a test waits for anything that is expected to happen soon; a machine may be busy with other tests.
+pub const SOON: Duration = Duration::from_secs(120);
 /// How often a test looks.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -33,6 +33,11 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(start.elapsed() < SOON, "{what}: not within {SOON:?}");
-        std::thread::sleep(POLL);
+        pause();
     }
+}
+
+/// Waits between two looks at something.
+pub fn pause() {
+    std::thread::sleep(POLL);
 }

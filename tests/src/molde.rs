@@ -142,6 +142,15 @@ impl Molde {
         memory_peak(self.pid().as_raw_nonzero().get()).expect("a running process has a peak")
     }
 
+    /// Returns how many bytes the server has read and written through system calls on files, ever.
+    ///
+    /// What goes over connections is received and sent by other calls, which are not counted.
+    pub fn bytes_read_and_written(&self) -> (u64, u64) {
+        let io = fs::read_to_string(format!("/proc/{}/io", self.pid().as_raw_nonzero())).unwrap();
+        let field = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().parse().unwrap();
+        (field("rchar:"), field("wchar:"))
+    }
+
     /// Returns the data directory.
     pub fn data(&self) -> &Path {
         &self.data

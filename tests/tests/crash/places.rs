@@ -1,0 +1,168 @@
+//! A crash at every place of every job: the job goes on after a restart, and its result is right.
+
+use std::os::unix::process::ExitStatusExt;
+
+use reqwest::Method;
+use serde_json::{Value, json};
+use tests::{Molde, Options, disks, run, tool, wait_for};
+
+const CREATE_IMAGE: &[&str] = &[
+    "open/before",
+    "open/after",
+    "copy/before",
+    "copy/middle",
+    "copy/after",
+    "inspect/before",
+    "inspect/after",
+    "end/before",
+    "end/after",
+];
+const EXPORT_IMAGE: &[&str] =
+    &["open/before", "open/after", "write/before", "write/middle", "write/after", "end/before", "end/after"];
+const CREATE_SERVER: &[&str] = &["base/before", "base/after", "start/before", "start/after", "end/before", "end/after"];
+
+/// SIGABRT.
+const ABORTED: Option<i32> = Some(6);
+
+/// A server with a bucket that holds a disk as VMDK, and the tests' record of it.
+struct Bench {
+    molde: Molde,
+    raw: std::path::PathBuf,
+    md5_of_vmdk: String,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let config = "[compute]\nacceleration = \"tcg\"\n";
+        let molde = Molde::start_with(Options { config: Some(config.into()), ..Options::default() });
+        let raw = molde.file("disk.raw");
+        disks::linux(&raw, 24, 20);
+        let vmdk = disks::vmdk(&raw);
+        molde.make_bucket("images");
+        molde.cli(["object", "put", "images/disk.vmdk", vmdk.to_str().unwrap()]).ok();
+        Self { molde, raw, md5_of_vmdk: disks::md5_of(&vmdk) }
+    }
+
+    /// Lets the server die at a place of the job that `body` posted to `path` begins, starts it again, and returns
+    /// the job when it has ended.
+    #[track_caller]
+    fn crash(&mut self, place: &str, path: &str, body: &Value) -> Value {
+        self.molde.terminate();
+        self.molde.restart_to_abort_at(place);
+        let before = self.jobs();
+        // The server may die before it has answered.
+        drop(self.molde.request(Method::POST, path).json(body).send());
+        let status = self.molde.wait();
+        assert_eq!(status.signal(), ABORTED, "{place}");
+        assert!(self.molde.log().contains(&format!("place={place:?}")), "{place}: died elsewhere");
+        self.molde.restart();
+        let new: Vec<String> = self.jobs().into_iter().filter(|id| !before.contains(id)).collect();
+        let [id] = &new[..] else { panic!("{place}: one job was begun: {new:?}") };
+        let job = self.molde.ended_job(id);
+        assert_eq!(job["state"], "done", "{place}: {job}");
+        let again = !place.ends_with("end/after");
+        assert_eq!(job["attempt"], 1 + i64::from(again), "{place}: {job}");
+        self.check_object("disk.vmdk");
+        job
+    }
+
+    fn jobs(&self) -> Vec<String> {
+        let answer = self.molde.get("/molde/v1/jobs?limit=1000");
+        answer["jobs"].as_array().unwrap().iter().map(|job| job["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// The object that was acknowledged before any crash is what was put.
+    #[track_caller]
+    fn check_object(&self, key: &str) {
+        assert_eq!(disks::md5(&self.molde.s3().get("images", key)), self.md5_of_vmdk);
+    }
+}
+
+#[test]
+fn a_crash_at_every_place_of_an_import() {
+    let mut bench = Bench::new();
+    for place in CREATE_IMAGE {
+        let heads = bench.molde.heads();
+        let body = json!({"name": place, "from": {"bucket": "images", "key": "disk.vmdk"}});
+        let job = bench.crash(&format!("create_image/{place}"), "/molde/v1/images", &body);
+        let image = bench.molde.get(&format!("/v2/images/{}", job["image"].as_str().unwrap()));
+        assert_eq!((&image["status"], &image["name"]), (&"active".into(), &(*place).into()), "{image}");
+        let saved = bench.molde.file("saved.raw");
+        bench.molde.cli(["image", "save", place, saved.to_str().unwrap(), "--force"]).ok();
+        assert_eq!(disks::md5_of(&saved), disks::md5_of(&bench.raw), "{place}");
+        assert_eq!(bench.molde.heads(), heads + 1, "{place}: an image has one content");
+    }
+}
+
+#[test]
+fn a_crash_at_every_place_of_an_export() {
+    let mut bench = Bench::new();
+    bench.molde.cli(["image", "create", "web", "--from", "images/disk.vmdk", "--wait"]).ok();
+    let image = bench.molde.cli_json(["image", "show", "web"]);
+    let path = format!("/molde/v1/images/{}/export", image["id"].as_str().unwrap());
+    for place in EXPORT_IMAGE {
+        let heads = bench.molde.heads();
+        let key = format!("{place}.qcow2");
+        bench.crash(
+            &format!("export_image/{place}"),
+            &path,
+            &json!({"bucket": "images", "key": key, "format": "qcow2"}),
+        );
+        let out = bench.molde.file("out.qcow2");
+        bench.molde.cli(["object", "get", &format!("images/{key}"), out.to_str().unwrap(), "--force"]).ok();
+        tool("qemu-img", ["check", "-f", "qcow2", out.to_str().unwrap()]);
+        disks::assert_same(&bench.raw, &out, "qcow2");
+        assert_eq!(bench.molde.heads(), heads + 1, "{place}: an object has one content");
+    }
+}
+
+#[test]
+fn a_crash_at_every_place_of_a_new_server() {
+    let mut bench = Bench::new();
+    let boot = bench.molde.file("boot.raw");
+    disks::halting(&boot);
+    let image = bench.molde.cli_json(["image", "create", "boot", "--file", boot.to_str().unwrap(), "--format", "raw"]);
+    for place in CREATE_SERVER {
+        let name = place.replace('/', "-");
+        let body = json!({"name": name, "image": image["id"], "flavor": smallest_flavor(&bench.molde)});
+        let job = bench.crash(&format!("create_server/{place}"), "/molde/v1/servers", &body);
+        let id = job["server"].as_str().unwrap();
+        let server = bench.molde.get(&format!("/molde/v1/servers/{id}"));
+        assert_eq!(
+            (&server["server"]["state"], &server["server"]["name"]),
+            (&"ACTIVE".into(), &name.into()),
+            "{server}"
+        );
+        assert_eq!(processes_of(id), 1, "{place}: a server is one process");
+        bench.molde.cli(["server", "delete", id]).ok();
+        wait_for("the process of a deleted server is gone", || (processes_of(id) == 0).then_some(()));
+    }
+}
+
+fn smallest_flavor(molde: &Molde) -> Value {
+    let flavors = molde.get("/molde/v1/flavors");
+    let smallest = flavors["flavors"].as_array().unwrap().iter().min_by_key(|flavor| flavor["ram_mib"].as_u64());
+    smallest.unwrap()["name"].clone()
+}
+
+/// Counts the QEMU processes that name a server.
+fn processes_of(server: &str) -> usize {
+    let folders = std::fs::read_dir("/proc").unwrap().filter_map(|entry| Some(entry.ok()?.path()));
+    let lines = folders.filter_map(|folder| std::fs::read(folder.join("cmdline")).ok());
+    let lines = lines.map(|line| String::from_utf8_lossy(&line).into_owned());
+    lines
+        .filter(|line| line.starts_with("qemu-system") || line.contains("/qemu-system"))
+        .filter(|line| line.contains(server))
+        .count()
+}
+
+#[test]
+fn the_places_are_those_that_jobs_come_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["serve", "--abort-at", "nowhere", "--data", folder.path().to_str().unwrap()];
+    let told = run(&mut tests::command(tests::binary(), words)).refused();
+    let known: Vec<&str> = told.trim().split_once("one of: ").unwrap().1.split(", ").collect();
+    let kinds = [("create_image", CREATE_IMAGE), ("export_image", EXPORT_IMAGE), ("create_server", CREATE_SERVER)];
+    let tested = kinds.iter().flat_map(|(kind, places)| places.iter().map(move |place| format!("{kind}/{place}")));
+    assert_eq!(known, tested.collect::<Vec<_>>(), "every place has its crash here");
+}

@@ -1,0 +1,11 @@
+//! Many rounds of kills at random moments; the quick tests run a few of the same.
+
+#[path = "crash/rounds.rs"]
+mod rounds;
+
+const ROUNDS: u64 = 80;
+
+#[test]
+fn kills_at_many_random_moments() {
+    rounds::run(1000, ROUNDS);
+}
