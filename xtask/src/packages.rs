@@ -52,7 +52,7 @@ pub(crate) const DISK: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 8] = [
+pub(crate) const TESTS: [Package; 14] = [
     QEMU[0],
     QEMU[1],
     file("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
@@ -60,6 +60,12 @@ pub(crate) const TESTS: [Package; 8] = [
     program("dosfstools", "mkfs.vfat"),
     program("mtools", "mcopy"),
     program("fdisk", "sfdisk"),
+    program("xfsprogs", "mkfs.xfs"),
+    program("btrfs-progs", "mkfs.btrfs"),
+    program("ntfs-3g", "mkntfs"),
+    program("cryptsetup-bin", "cryptsetup"),
+    program("xorriso", "xorriso"),
+    file("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd"),
     program("rclone", "rclone"),
 ];
 

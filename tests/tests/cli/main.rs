@@ -2,6 +2,7 @@
 
 mod files;
 mod main_job;
+mod once;
 mod resuming;
 mod verbs;
 mod without_a_server;
