@@ -35,8 +35,12 @@ const PLAN: usize = 256;
 pub(crate) struct ContentSource {
     reader: chunks::Reader,
     runtime: Handle,
-    kept: Mutex<VecDeque<(u64, Bytes)>>,
+    kept: Mutex<VecDeque<(u64, Arc<Block>)>>,
 }
+
+/// The bytes of a block once they are read. Whoever wants them while they are read waits, so that neighbours that are
+/// read at once do not fetch what they share twice.
+type Block = Mutex<Option<Bytes>>;
 
 impl ContentSource {
     /// Wraps a reader; must be called inside the runtime whose threads serve the reads.
@@ -45,23 +49,32 @@ impl ContentSource {
     }
 
     fn block(&self, start: u64) -> disk::Result<Bytes> {
-        let find =
-            |kept: &VecDeque<(u64, Bytes)>| kept.iter().find(|(at, _)| *at == start).map(|(_, bytes)| bytes.clone());
-        if let Some(bytes) = find(&self.kept.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(bytes);
+        let block = self.kept_block(start);
+        let mut bytes = block.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bytes) = &*bytes {
+            return Ok(bytes.clone());
         }
         let length = BLOCK.min(self.reader.len() - start);
         // At most one chunk, so it fits.
         let read = self.runtime.block_on(self.reader.read(start, length as usize));
-        let bytes = read.map_err(|error| {
+        let read = read.map_err(|error| {
             disk::Error::io(format_args!("read the content at byte {start}"), std::io::Error::other(error))
         })?;
+        Ok(bytes.insert(read).clone())
+    }
+
+    /// Returns the place of a block, empty where nobody has read it of late.
+    fn kept_block(&self, start: u64) -> Arc<Block> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, block)) = kept.iter().find(|(at, _)| *at == start) {
+            return Arc::clone(block);
+        }
         if kept.len() == BLOCKS_KEPT {
             kept.pop_front();
         }
-        kept.push_back((start, bytes.clone()));
-        Ok(bytes)
+        let block = Arc::<Block>::default();
+        kept.push_back((start, Arc::clone(&block)));
+        block
     }
 }
 
@@ -241,6 +254,18 @@ pub(crate) async fn release(tx: &mut Tx, id: ContentId) -> Result<Option<Content
         return Ok(None);
     }
     Ok(contents::delete(tx, id).await?.then_some(id))
+}
+
+/// Passes an outcome on; where it is a refusal, which comes before any commit, the new content's head is removed.
+/// After another failure nobody knows what was committed, so the head stays and may be an orphan.
+pub(crate) async fn or_forget<T>(service: &Service, id: ContentId, outcome: Result<T>) -> Result<T> {
+    let refused = |error: &Error| {
+        matches!(error.kind(), ErrorKind::BadContent | ErrorKind::Conflict | ErrorKind::Invalid | ErrorKind::NotFound)
+    };
+    if outcome.as_ref().is_err_and(refused) {
+        forget(service, [id]).await;
+    }
+    outcome
 }
 
 /// Removes the heads of released contents. A failure leaves an orphan that a later collection finds, so it is logged only.
