@@ -1,8 +1,10 @@
 //! `molde image`: make, look at, change, export and remove images.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use disk::{FileSource, Format, Source};
 use futures::TryStreamExt;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method};
@@ -244,7 +246,7 @@ async fn create_from_object(client: &Client, output: Output, create: Create, fro
 async fn create_from_file(client: &Client, output: Output, create: Create, file: &Path) -> Result<()> {
     let format = match create.format {
         Some(format) => format,
-        None => disk::probe(&disk::FileSource::open(file)?)?.to_string(),
+        None => detect(file)?.to_string(),
     };
     let mut body = map(create.properties);
     for (name, value) in [
@@ -278,6 +280,23 @@ async fn create_from_file(client: &Client, output: Output, create: Create, file:
         return Err(failure);
     }
     output.show(&get(client, &id).await?)
+}
+
+/// Finds out the format of a local file. One in no known format must at least look like a disk, so that a text file
+/// does not become an image.
+fn detect(file: &Path) -> Result<Format> {
+    let source: Arc<dyn Source> = Arc::new(FileSource::open(file)?);
+    let format = disk::probe(&source)?;
+    if format == Format::Raw {
+        let found = guest::inspect(source)
+            .map_err(|error| Failure::new(format!("cannot look inside `{}`", file.display())).caused_by(&error))?;
+        if found.partition_table.is_none() && found.filesystems.is_empty() {
+            let message =
+                format!("`{}` is in no known disk format, and has no partition table or file system", file.display());
+            return Err(Failure::new(message).with_hint("if it really is the bytes of a disk, pass `--format raw`"));
+        }
+    }
+    Ok(format)
 }
 
 async fn change(client: &Client, output: Output, set: Set) -> Result<()> {

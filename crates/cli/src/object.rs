@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::client::{Client, unreachable};
 use crate::error::{Failure, Result};
-use crate::output::Output;
+use crate::output::{Output, plain};
 use crate::progress;
 use crate::s3::S3;
 
@@ -95,12 +95,22 @@ async fn put(s3: &S3<'_>, output: Output, to: &str, file: &Path) -> Result<()> {
     output.done(&text, &json!({"bucket": bucket, "key": key, "size": metadata.len()}))
 }
 
-/// Splits `BUCKET/KEY`.
+/// Splits `BUCKET/KEY`. A key with a segment `.` or `..` is refused: every URL parser would tidy it away, and name
+/// another object.
 pub(crate) fn split(text: &str) -> Result<(&str, &str)> {
-    text.split_once('/').filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty()).ok_or_else(|| {
-        Failure::new(format!("`{text}` does not name an object"))
-            .with_hint("write BUCKET/KEY, such as `images/debian.vmdk`")
-    })
+    let (bucket, key) =
+        text.split_once('/').filter(|(bucket, key)| !bucket.is_empty() && !key.is_empty()).ok_or_else(|| {
+            Failure::new(format!("`{}` does not name an object", plain(text)))
+                .with_hint("write BUCKET/KEY, such as `images/debian.vmdk`")
+        })?;
+    if key.split('/').any(|segment| matches!(segment, "." | "..")) {
+        return Err(Failure::new(format!(
+            "the key `{}` has a segment `.` or `..`, which URLs cannot carry",
+            plain(key)
+        ))
+        .with_hint("choose another key"));
+    }
+    Ok((bucket, key))
 }
 
 /// Writes an answer's body to a file: beside its place first, so that a broken download never looks whole.
@@ -169,7 +179,8 @@ mod tests {
     #[test]
     fn object_names() {
         assert_eq!(split("b/k/l").unwrap(), ("b", "k/l"));
-        for wrong in ["", "b", "b/", "/k"] {
+        assert_eq!(split("b//k/..x").unwrap(), ("b", "/k/..x"));
+        for wrong in ["", "b", "b/", "/k", "b/..", "b/../k", "b/k/./l", "b/k/.."] {
             assert!(split(wrong).is_err(), "{wrong}");
         }
     }
