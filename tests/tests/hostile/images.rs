@@ -45,7 +45,7 @@ fn bad_files(folder: &Path) -> Vec<Bad> {
         bad(noise, None, &["no known disk format"]),
         bad(text, Some("vmdk"), &["declared as vmdk"]),
         bad(half, None, &["the file ends at byte", "was cut"]),
-        bad(head, None, &["vmdk"]),
+        bad(head, None, &["the file ends at byte 600"]),
         bad(backed, None, &["backing file", "/etc/shadow"]),
         bad(outside, None, &["data file", "secret.data"]),
         bad(flat, None, &["flat-flat.vmdk"]),
