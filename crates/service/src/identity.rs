@@ -137,11 +137,18 @@ impl Identity<'_> {
 
     /// Signs in. Every failure is `Unauthorized` with one and the same sentence.
     pub async fn sign_in(&self, credentials: Credentials, scope: Scope) -> Result<Issued> {
-        let (user, method) = match credentials {
-            Credentials::Password { user, password } => (self.check_password(&user, password).await?, "password"),
-            Credentials::Token(secret) => (self.token(&secret).await?.user, "token"),
-        };
         let now = self.0.now();
+        let lives = SignedDuration::from_secs(i64::from(self.0.parts.settings.token_seconds));
+        let (user, method, expires_at) = match credentials {
+            Credentials::Password { user, password } => {
+                (self.check_password(&user, password).await?, "password", now + lives)
+            }
+            // No longer than the token that was shown: a stolen one must not renew itself for ever.
+            Credentials::Token(secret) => {
+                let token = self.token(&secret).await?;
+                (token.user, "token", token.expires_at.min(now + lives))
+            }
+        };
         let mut tx = self.0.parts.catalog.write().await?;
         let project = self.resolve_scope(&mut tx, &user, &scope).await?;
         let secret = random_text(32)?;
@@ -152,7 +159,7 @@ impl Identity<'_> {
             methods: method.into(),
             audit_id: random_text(16)?,
             issued_at: now,
-            expires_at: now + SignedDuration::from_secs(i64::from(self.0.parts.settings.token_seconds)),
+            expires_at,
         };
         tokens::delete_expired(&mut tx, now).await?;
         tokens::insert(&mut tx, &row).await?;
@@ -404,10 +411,7 @@ impl Identity<'_> {
         let hash = hash.unwrap_or_else(|| ABSENT_HASH.into());
         let fits = password.len() <= PASSWORD_MAX;
         let right = self.0.permits.run(move || verify_password(&hash, &password)).await?;
-        user.filter(|user| known && fits && right && user.enabled).ok_or_else(|| {
-            Error::new(ErrorKind::Unauthorized, "the user, the password or the project is wrong")
-                .with_hint("check the user and its domain, the password, and that the user has a role in the project")
-        })
+        user.filter(|user| known && fits && right && user.enabled).ok_or_else(not_let_in)
     }
 
     async fn resolve_scope(&self, tx: &mut Tx, user: &User, scope: &Scope) -> Result<Option<Project>> {
@@ -419,10 +423,9 @@ impl Identity<'_> {
                 None => None,
             },
         };
-        let refused = || Error::new(ErrorKind::Unauthorized, "the user, the password or the project is wrong");
-        let project = project.filter(|project| project.enabled).ok_or_else(refused)?;
+        let project = project.filter(|project| project.enabled).ok_or_else(not_let_in)?;
         if roles::list(tx, user.id, project.id).await?.is_empty() {
-            return Err(refused());
+            return Err(not_let_in());
         }
         Ok(Some(project))
     }
@@ -479,6 +482,12 @@ impl BootstrapSecrets {
 /// A real argon2id hash of a password that nobody has, checked in place of an unknown user's.
 const ABSENT_HASH: &str =
     "$argon2id$v=19$m=19456,t=2,p=1$bW9sZGUtYWJzZW50LTAwMQ$ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA";
+
+/// The one answer to whoever cannot sign in: a right password without a role looks like a wrong one.
+fn not_let_in() -> Error {
+    Error::new(ErrorKind::Unauthorized, "the user, the password or the project is wrong")
+        .with_hint("check the user and its domain, the password, and that the user has a role in the project")
+}
 
 fn verify_password(hash: &str, password: &str) -> bool {
     PasswordHash::new(hash).is_ok_and(|hash| Argon2::default().verify_password(password.as_bytes(), &hash).is_ok())
