@@ -130,10 +130,12 @@ impl Images<'_> {
     pub async fn list(&self, who: &Principal, mut filter: ImageFilter) -> Result<Vec<Image>> {
         filter.viewer = (!who.has(Role::Admin)).then_some(who.project.id);
         let mut tx = self.0.parts.catalog.read().await?;
-        images::list(&mut tx, &filter).await.map_err(|error| match error.kind() {
-            catalog::ErrorKind::Missing => Error::invalid("the marker is no image of this list").caused_by(error),
-            _ => error.into(),
-        })
+        if let Some(marker) = filter.marker {
+            // A hidden image must not show by its place in the order that it exists.
+            let seen = policy::see_image(who, marker, images::get(&mut tx, marker).await?);
+            seen.map_err(|_| Error::invalid("the marker is no image of this list"))?;
+        }
+        Ok(images::list(&mut tx, &filter).await?)
     }
 
     /// Changes an image's record.

@@ -87,6 +87,10 @@ impl Jobs<'_> {
         let limit = query.limit.clamp(1, 1000);
         let filter = JobFilter { project, states: query.states, marker: query.marker, limit, ..JobFilter::default() };
         let mut tx = self.0.parts.catalog.read().await?;
+        if let Some(marker) = filter.marker {
+            let seen = find(who, marker, jobs::get(&mut tx, marker).await?);
+            seen.map_err(|_| Error::invalid("the marker is no job of this list"))?;
+        }
         Ok(jobs::list(&mut tx, &filter).await?)
     }
 
