@@ -1,8 +1,8 @@
 //! Base files: an image's disk as a local sparse raw file, made once and shared by all servers of the image.
 //!
 //! ```text
-//!   bases/<content>.raw          whole and durable; QEMU's overlays lie on it
-//!   bases/<content>.<job>.part   being written; what a crash leaves is swept at the next start
+//!   bases/<content>.raw                    whole and durable; QEMU's overlays lie on it
+//!   bases/<content>.<job>-<attempt>.part   being written; what a crash leaves is swept at the next start
 //! ```
 
 use std::fs::{self, File};
@@ -54,7 +54,8 @@ pub(crate) async fn make(run: &Run<'_>, content: ContentId, format: DiskFormat) 
         return Ok(false);
     }
     let file: Arc<dyn Source> = Arc::new(ContentSource::new(content::open(service, content).await?));
-    let part = path.with_extension(format!("{}.part", run.job.id));
+    // An attempt that lost its lease may still be writing: each has a file of its own.
+    let part = path.with_extension(format!("{}-{}.part", run.job.id, run.held.lease.attempt));
     let shared = run.held.shared();
     let written = service.permits.run(move || {
         let written = write(file, format, &part, &path, shared);

@@ -113,6 +113,11 @@ impl Servers<'_> {
         if server.state == ServerState::Active {
             return Ok(server);
         }
+        if server.state == ServerState::Build {
+            return Err(
+                Error::conflict(format!("server {id} is still being made")).with_hint("wait until it is ACTIVE")
+            );
+        }
         may(&server, ServerState::Active)?;
         self.0.parts.driver.start(&spec(self.0, &server)?).await?;
         self.set(server, ServerState::Active).await
