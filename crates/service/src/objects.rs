@@ -5,20 +5,18 @@ use std::collections::BTreeMap;
 use catalog::{contents, objects};
 use model::buckets::Object;
 use model::identity::{Principal, Role};
-use model::names::check_object_key;
+use model::names::{OBJECT_KEY_MAX, check_object_key};
 
 use crate::buckets::find;
 use crate::content::{self, Kept};
 use crate::digest::Wanted;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
 use crate::policy;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
 
 /// Most bytes of all metadata keys and values of an object (S3).
 const METADATA_MAX: usize = 2048;
-/// Sorts after every character that follows a common prefix, to step over it.
-const LAST: char = char::MAX;
 
 /// What a client says about an object it puts.
 #[derive(Debug, Clone, Default)]
@@ -92,12 +90,9 @@ impl Objects<'_> {
             metadata: put.metadata,
             created_at: self.0.now(),
         };
+        // The bucket may have gone while the bytes came.
         let published = self.publish(Some(&content), &object).await;
-        if published.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
-            // The bucket went while the bytes came; nothing was committed.
-            content::forget(self.0, [content.id]).await;
-        }
-        published?;
+        content::or_forget(self.0, content.id, published).await?;
         Ok(object)
     }
 
@@ -123,9 +118,7 @@ impl Objects<'_> {
         let mut page = ObjectPage { objects: Vec::new(), prefixes: Vec::new(), next: None };
         // A marker that is a common prefix itself stands for everything below it.
         let mut after = list.after.map(|after| match &list.delimiter {
-            Some(delimiter) if after.starts_with(&list.prefix) && after.ends_with(delimiter) => {
-                format!("{after}{LAST}")
-            }
+            Some(delimiter) if common_prefix(&after, &list.prefix, delimiter) == Some(&after) => last_below(&after),
             _ => after,
         });
         let mut last = None;
@@ -144,7 +137,7 @@ impl Objects<'_> {
                 }
                 if let Some(folded) = folded {
                     let folded = folded.to_owned();
-                    after = Some(format!("{folded}{LAST}"));
+                    after = Some(last_below(&folded));
                     last = Some(folded.clone());
                     page.prefixes.push(folded);
                     if !ended {
@@ -224,6 +217,13 @@ fn common_prefix<'k>(key: &'k str, prefix: &str, delimiter: &str) -> Option<&'k 
     let rest = key.strip_prefix(prefix)?;
     let end = rest.find(delimiter)? + delimiter.len();
     Some(&key[..prefix.len() + end])
+}
+
+/// Returns a text that sorts after every key that begins with `prefix`, and before every other key that follows them.
+fn last_below(prefix: &str) -> String {
+    // The greatest character, as often as a longest key could have it.
+    let last = char::MAX;
+    format!("{prefix}{}", last.to_string().repeat(OBJECT_KEY_MAX / last.len_utf8()))
 }
 
 #[cfg(test)]

@@ -73,16 +73,8 @@ impl Uploads<'_> {
             etag: hex::encode(digests.md5),
             created_at: self.0.now(),
         };
-        let mut tx = self.0.parts.catalog.write().await?;
-        // Asked again: the upload may have been completed or aborted while the part was on its way.
-        at.find(&mut tx, who).await?;
-        contents::insert(&mut tx, &content).await?;
-        let released = match parts::put(&mut tx, at.upload, &part).await? {
-            Some(replaced) => content::release(&mut tx, replaced).await?,
-            None => None,
-        };
-        tx.commit().await?;
-        content::forget(self.0, released).await;
+        let added = self.add_part(who, at, &content, &part).await;
+        content::or_forget(self.0, content.id, added).await?;
         Ok(part)
     }
 
@@ -130,7 +122,8 @@ impl Uploads<'_> {
             metadata: upload.metadata,
             created_at: self.0.now(),
         };
-        self.finish(who, at, &content, &object).await?;
+        let finished = self.finish(who, at, &content, &object).await;
+        content::or_forget(self.0, id, finished).await?;
         Ok(object)
     }
 
@@ -140,6 +133,20 @@ impl Uploads<'_> {
         let mut tx = self.0.parts.catalog.write().await?;
         at.find(&mut tx, who).await?;
         let released = remove_upload(&mut tx, at.upload).await?;
+        tx.commit().await?;
+        content::forget(self.0, released).await;
+        Ok(())
+    }
+
+    async fn add_part(&self, who: &Principal, at: UploadAt<'_>, content: &Content, part: &Part) -> Result<()> {
+        let mut tx = self.0.parts.catalog.write().await?;
+        // Asked again: the upload may have been completed or aborted while the part was on its way.
+        at.find(&mut tx, who).await?;
+        contents::insert(&mut tx, content).await?;
+        let released = match parts::put(&mut tx, at.upload, part).await? {
+            Some(replaced) => content::release(&mut tx, replaced).await?,
+            None => None,
+        };
         tx.commit().await?;
         content::forget(self.0, released).await;
         Ok(())

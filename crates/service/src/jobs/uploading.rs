@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{Tx, images, jobs};
+use futures::StreamExt;
 use model::images::{Image, ImageState};
 use model::jobs::JobState;
 use model::{ContentId, DiskFormat, ImageId};
@@ -26,16 +27,13 @@ use crate::streams::Incoming;
 /// Receives an image's bytes and makes it Active; back to Queued, and nothing left, if that fails.
 pub(crate) async fn receive(service: &Service, image: Image, held: Held, body: Incoming) -> Result<Image> {
     let id = image.id;
+    let shared = held.shared();
+    let pieces = body.stream.map(move |piece| shared.check().map_err(|_| stopped(id)).and(piece));
+    let body = Incoming { stream: Box::pin(pieces), ..body };
     let received = match content::keep_stream(service, image.project, body, Wanted::All).await {
         Ok(kept) => {
             let content = kept.content.id;
-            let finished = finish(service, id, &held, kept).await;
-            // What failed for a reason of its own was not committed; of anything else that cannot be known.
-            if finished.as_ref().is_err_and(|error| matches!(error.kind(), ErrorKind::BadContent | ErrorKind::NotFound))
-            {
-                content::forget(service, [content]).await;
-            }
-            finished
+            content::or_forget(service, content, finish(service, id, &held, kept).await).await
         }
         Err(error) => Err(error),
     };
@@ -54,7 +52,7 @@ async fn finish(service: &Service, id: ImageId, held: &Held, kept: Kept) -> Resu
     let mut tx = service.parts.catalog.write().await?;
     let mut image = images::get(&mut tx, id).await?.ok_or_else(|| gone(id))?;
     if !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, JobState::Done, None).await? {
-        return Err(Error::conflict(format!("the upload of image {id} was cancelled, or took too long to answer")));
+        return Err(stopped(id));
     }
     image.checksums = checksums(&kept);
     image.size_virtual = size_virtual;
@@ -86,7 +84,10 @@ async fn give_up(service: &Service, id: ImageId, held: &Held, error: &Error) {
 async fn back_to_queued(service: &Service, id: ImageId, held: &Held, error: &Error) -> Result<()> {
     let mut tx = service.parts.catalog.write().await?;
     let why = crate::jobs::runner::sentence(error);
-    if !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, JobState::Failed, Some(&why)).await? {
+    let job = jobs::get(&mut tx, held.lease.job).await?;
+    let cancelled = job.is_some_and(|job| job.cancel_requested);
+    let state = if cancelled { JobState::Cancelled } else { JobState::Failed };
+    if !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, state, Some(&why)).await? {
         return Ok(());
     }
     if let Some(mut image) = images::get(&mut tx, id).await?.filter(|image| image.state == ImageState::Saving) {
@@ -95,6 +96,10 @@ async fn back_to_queued(service: &Service, id: ImageId, held: &Held, error: &Err
         save(&mut tx, &image, ImageState::Saving).await?;
     }
     Ok(tx.commit().await?)
+}
+
+fn stopped(id: ImageId) -> Error {
+    Error::conflict(format!("the upload of image {id} was cancelled, or took too long to answer"))
 }
 
 fn gone(id: ImageId) -> Error {
