@@ -3,7 +3,7 @@
 //! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
-//! file and directory that is read has a size limit, one [`inspect`] has a limit of reads, bytes and seconds,
+//! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
 //! and what is broken in a guest becomes a note of the [`Report`].
 //! Not here: formats of disk files (`disk`), and how a report is shown.
 #![forbid(unsafe_code)]

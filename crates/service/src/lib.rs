@@ -1,6 +1,6 @@
 //! What happens: every verb of Molde, who may ask for it, and the jobs that carry it out.
 //!
-//! A verb takes the [`Principal`](model::identity::Principal) first and asks [`policy`] itself, so no dialect can
+//! A verb takes the [`Principal`](model::identity::Principal) first and asks `policy` itself, so no dialect can
 //! differ in rights. This crate is the only one that changes a state. Order of every write: bytes durable, then
 //! the row, then tell.
 //!
