@@ -17,6 +17,7 @@ pub use command::{Done, command, run, tool};
 pub use molde::{Molde, Options, binary, memory_peak};
 pub use proxy::Proxy;
 pub use random::Random;
+pub use rustix::process::Signal;
 pub use s3::{Answer, Request, S3, answer};
 
 /// How long a test waits for anything that is expected to happen soon; a machine may be busy with other tests.

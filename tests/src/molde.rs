@@ -104,15 +104,15 @@ impl Molde {
         assert_eq!(self.wait().signal(), Some(9));
     }
 
-    /// Kills the server (SIGKILL) and does not wait until it is gone.
-    pub fn signal_kill(&self) {
-        self.signal(Signal::KILL);
-    }
-
     /// Asks the server to end (SIGTERM) and returns its exit code.
     pub fn terminate(&mut self) -> Option<i32> {
         self.signal(Signal::TERM);
         self.wait().code()
+    }
+
+    /// Sends the server a signal and does not wait for what it does.
+    pub fn signal(&self, signal: Signal) {
+        kill_process(self.pid(), signal).unwrap();
     }
 
     /// Starts the server again on the same data directory, without an `abort_at`.
@@ -127,10 +127,6 @@ impl Molde {
         assert!(self.child.is_none(), "the server runs");
         self.options.abort_at = Some(place.to_owned());
         self.spawn();
-    }
-
-    fn signal(&self, signal: Signal) {
-        kill_process(self.pid(), signal).unwrap();
     }
 
     fn pid(&self) -> Pid {

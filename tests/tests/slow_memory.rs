@@ -7,7 +7,7 @@ use std::io::Write;
 use std::path::Path;
 use std::process::Child;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::{Molde, Random, disks, memory_peak, wait_for};
 
 const MIB: u64 = 1 << 20;
@@ -39,11 +39,16 @@ fn an_upload_an_import_and_an_export_at_once() {
     let import = molde.post("/molde/v1/images", &import);
     let path = format!("/molde/v1/images/{}/export", first["id"].as_str().unwrap());
     let export = molde.post(&path, &json!({"bucket": "images", "key": "out.qcow2", "format": "qcow2"}));
+    wait_for("both jobs run", || {
+        let job = |job: &Value| molde.get(&format!("/molde/v1/jobs/{}", job["job"]["id"].as_str().unwrap()));
+        [&import, &export].iter().all(|begun| job(begun)["job"]["started_at"] != Value::Null).then_some(())
+    });
+    assert!(put.try_wait().unwrap().is_none(), "the upload was over before the jobs began");
     let peak_of_put = end(&mut put);
     for job in [import, export] {
         let job = wait_for("a job ends", || {
             let job = molde.get(&format!("/molde/v1/jobs/{}", job["job"]["id"].as_str().unwrap()));
-            (job["job"]["ended_at"] != serde_json::Value::Null).then_some(job)
+            (job["job"]["ended_at"] != Value::Null).then_some(job)
         });
         assert_eq!(job["job"]["state"], "done", "{job}");
     }

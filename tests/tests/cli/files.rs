@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use tests::{Molde, Options, Random, disks, run};
+use tests::{Molde, Options, Random, Signal, disks, run, wait_for};
 
 #[test]
 fn the_first_start_writes_credentials_for_their_owner_only() {
@@ -106,14 +106,12 @@ fn a_stop_lets_a_request_end() {
     let mut stream = molde.s3().begin(put);
     let (first, rest) = bytes.split_at(bytes.len() / 2);
     stream.write_all(first).unwrap();
-    let stopping = std::thread::scope(|scope| {
-        let stop = scope.spawn(|| molde.terminate());
-        stream.write_all(rest).unwrap();
-        let answer = tests::answer(stream).unwrap();
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        stop.join().unwrap()
-    });
-    assert_eq!(stopping, Some(0));
+    molde.signal(Signal::TERM);
+    wait_for("the server begins to stop", || molde.log().contains("stopping:").then_some(()));
+    stream.write_all(rest).unwrap();
+    let answer = tests::answer(stream).unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(molde.wait().code(), Some(0));
     molde.restart();
     assert!(molde.s3().get("files", "late") == bytes);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use serde_json::{Value, json};
-use tests::{Molde, Random, disks};
+use tests::{Molde, Options, Random, disks};
 
 #[test]
 fn objects_are_listed_and_removed() {
@@ -100,6 +100,27 @@ fn jobs_tell_what_they_did() {
     assert_eq!(molde.cli_json(["job", "list", "--state", "done"]).as_array().unwrap().len(), 1);
     assert_eq!(molde.cli_json(["job", "list", "--state", "failed"]), json!([]));
     molde.cli(["job", "cancel", job]).refused();
+}
+
+#[test]
+fn a_cancelled_job_ends_and_leaves_no_bytes() {
+    let molde = Molde::start_with(Options { config: Some("[jobs]\nworkers = 1\n".into()), ..Options::default() });
+    let raw = molde.file("disk.raw");
+    disks::linux(&raw, 96, 7);
+    molde.make_bucket("images");
+    molde.cli(["object", "put", "images/disk.vmdk", disks::vmdk(&raw).to_str().unwrap()]).ok();
+    let import = |name: &str| {
+        molde.post("/molde/v1/images", &json!({"name": name, "from": {"bucket": "images", "key": "disk.vmdk"}}))
+    };
+    // The only worker is busy with the first while the second waits.
+    let (first, second) = (import("first"), import("second"));
+    molde.cli(["job", "cancel", second["job"]["id"].as_str().unwrap()]).ok();
+    let ended = molde.ended_job(second["job"]["id"].as_str().unwrap());
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    assert_eq!(molde.cli_json(["image", "show", "second"])["status"], "killed");
+    assert_eq!(molde.ended_job(first["job"]["id"].as_str().unwrap())["state"], "done");
+    molde.cli(["image", "delete", "second"]).ok();
+    assert_eq!(molde.heads(), 2, "the object and the first image");
 }
 
 #[test]

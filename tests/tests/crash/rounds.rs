@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use reqwest::Method;
 use serde_json::{Value, json};
-use tests::{Molde, Random, Request, S3, disks, tool};
+use tests::{Molde, Random, Request, S3, Signal, disks, tool};
 
 /// Longest time that work runs before the kill: all of it takes about so long.
 const LONGEST: Duration = Duration::from_millis(1500);
+/// How many further rounds what a round made has to outlive.
+const OUTLIVED: u64 = 3;
 const BUCKET: &str = "kept";
 
 /// What the server has acknowledged, by name, with the MD5 of the bytes.
@@ -27,6 +29,8 @@ struct Bench {
     known: Acknowledged,
     /// The image that is exported.
     image: String,
+    /// How many exports were ever begun.
+    exports: usize,
 }
 
 /// Runs `count` rounds whose seeds begin at `first`, all on one data directory.
@@ -41,10 +45,13 @@ pub(crate) fn run(first: u64, count: u64) {
     let mut known = Acknowledged::default();
     known.objects.insert("disk.vmdk".into(), disks::md5_of(&vmdk));
     let image = image["id"].as_str().unwrap().to_owned();
-    let mut bench = Bench { molde, raw, known, image };
+    let mut bench = Bench { molde, raw, known, image, exports: 0 };
     for seed in first..first + count {
         bench.round(seed);
         bench.check(seed);
+        if let Some(old) = seed.checked_sub(OUTLIVED).filter(|old| *old >= first) {
+            bench.remove(old);
+        }
     }
 }
 
@@ -76,7 +83,7 @@ impl Bench {
             });
             // The moment of the kill is what the seed chose, and nothing is waited for.
             thread::sleep(moment);
-            molde.signal_kill();
+            molde.signal(Signal::KILL);
             ([small.join().unwrap(), large.join().unwrap()], uploaded.join().unwrap())
         });
         self.known.objects.extend(objects.into_iter().flatten());
@@ -86,9 +93,11 @@ impl Bench {
     }
 
     /// Checks everything that was ever acknowledged, and that nothing is left half made.
-    fn check(&self, seed: u64) {
+    fn check(&mut self, seed: u64) {
+        let jobs = self.molde.ended_jobs();
+        self.check_export(seed, &jobs);
         let molde = &self.molde;
-        for job in molde.ended_jobs() {
+        for job in jobs {
             let well = job["state"] == "done";
             let told = job["error"].as_str().is_some_and(|error| error.len() > 10);
             assert!(well || (told && job["kind"] == "upload_image"), "round {seed}: {job}");
@@ -96,12 +105,12 @@ impl Bench {
         for (key, md5) in &self.known.objects {
             assert_eq!(&disks::md5(&molde.s3().get(BUCKET, key)), md5, "round {seed}: object {key}");
         }
-        for image in molde.images() {
-            self.check_image(seed, &image);
+        let images = molde.images();
+        for image in &images {
+            self.check_image(seed, image);
         }
-        self.check_export(seed);
         for name in self.known.uploads.keys() {
-            assert!(molde.images().iter().any(|image| image["name"] == name.as_str()), "round {seed}: {name} is lost");
+            assert!(images.iter().any(|image| image["name"] == name.as_str()), "round {seed}: {name} is lost");
         }
     }
 
@@ -135,19 +144,32 @@ impl Bench {
     }
 
     /// An export that was begun is whole now.
-    fn check_export(&self, seed: u64) {
-        let begun = self.molde.ended_jobs().iter().filter(|job| job["kind"] == "export_image").count();
-        let exports = self.molde.cli_json(["object", "list", &format!("{BUCKET}/export-")]);
-        let exports = exports.as_array().unwrap();
-        assert_eq!(exports.len(), begun, "round {seed}: {exports:?}");
-        let Some(key) = exports.iter().map(|object| &object["key"]).find(|key| **key == format!("export-{seed}"))
-        else {
-            return;
-        };
-        let out = self.molde.file("out.qcow2");
-        std::fs::write(&out, self.molde.s3().get(BUCKET, key.as_str().unwrap())).unwrap();
-        tool("qemu-img", ["check", "-f", "qcow2", out.to_str().unwrap()]);
-        disks::assert_same(&self.raw, &out, "qcow2");
+    fn check_export(&mut self, seed: u64, jobs: &[Value]) {
+        let exports = jobs.iter().filter(|job| job["kind"] == "export_image").count();
+        let begun = exports - std::mem::replace(&mut self.exports, exports);
+        let key = format!("export-{seed}");
+        let listed = self.molde.cli_json(["object", "list", &format!("{BUCKET}/{key}")]);
+        assert_eq!(listed.as_array().unwrap().len(), begun, "round {seed}: {listed}");
+        if begun == 1 {
+            let out = self.molde.file("out.qcow2");
+            std::fs::write(&out, self.molde.s3().get(BUCKET, &key)).unwrap();
+            tool("qemu-img", ["check", "-f", "qcow2", out.to_str().unwrap()]);
+            disks::assert_same(&self.raw, &out, "qcow2");
+        }
+    }
+
+    /// Removes what a round made, once it has outlived a few more: checks would take ever longer.
+    fn remove(&mut self, seed: u64) {
+        let of_round = |name: &str| name.ends_with(&format!("-{seed}"));
+        for image in self.molde.images().iter().filter(|image| of_round(image["name"].as_str().unwrap())) {
+            self.molde.cli(["image", "delete", image["id"].as_str().unwrap()]).ok();
+        }
+        // Putting or exporting may have gone through without an answer.
+        for what in ["small", "large", "export"] {
+            self.molde.cli(["object", "rm", &format!("{BUCKET}/{what}-{seed}")]).ok();
+        }
+        self.known.objects.retain(|name, _| !of_round(name));
+        self.known.uploads.retain(|name, _| !of_round(name));
     }
 }
 
