@@ -2,35 +2,43 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Passes connections on to a server, for as long as the test runs.
 pub struct Proxy {
     /// Where it listens, as `http://HOST:PORT`.
     pub address: String,
     sent: Arc<AtomicU64>,
+    target: Arc<Mutex<String>>,
 }
 
 impl Proxy {
     /// Starts a proxy before the server at `address`, which is `http://HOST:PORT`.
     #[must_use]
     pub fn start(address: &str) -> Self {
-        let target = address.strip_prefix("http://").unwrap().to_owned();
+        let target = Arc::new(Mutex::new(host(address)));
+        let now = Arc::clone(&target);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let sent = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&sent);
         std::thread::spawn(move || {
             for client in listener.incoming() {
-                let (Ok(client), Ok(server)) = (client, TcpStream::connect(&target)) else { continue };
+                let target = now.lock().unwrap().clone();
+                let (Ok(client), Ok(server)) = (client, TcpStream::connect(target)) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let counter = Arc::clone(&counter);
                 std::thread::spawn(move || pass(from, to, &counter));
                 std::thread::spawn(move || pass(server, client, &AtomicU64::new(0)));
             }
         });
-        Self { address, sent }
+        Self { address, sent, target }
+    }
+
+    /// Passes new connections on to a server elsewhere.
+    pub fn lead_to(&self, address: &str) {
+        *self.target.lock().unwrap() = host(address);
     }
 
     /// Returns how many bytes clients have sent.
@@ -38,6 +46,10 @@ impl Proxy {
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
+}
+
+fn host(address: &str) -> String {
+    address.strip_prefix("http://").unwrap().to_owned()
 }
 
 /// Passes bytes on until one side ends, then ends the other.
