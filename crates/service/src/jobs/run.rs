@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_trait::async_trait;
-use catalog::{Tx, images, jobs, servers};
+use catalog::{Tx, contents, images, jobs, servers};
 use model::ContentId;
 use model::images::ImageState;
 use model::jobs::{Job, JobKind, JobState};
@@ -11,6 +11,7 @@ use model::servers::ServerState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::content;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jobs::Stop;
 use crate::jobs::lease::Held;
@@ -113,8 +114,23 @@ pub(crate) async fn end_badly(service: &Service, job: &Job, attempt: i64, state:
         return Ok(false);
     }
     give_up(service, &mut tx, job, why).await?;
+    let unseen = unseen_content(&mut tx, job).await?;
     tx.commit().await?;
+    content::forget(service, unseen).await;
     Ok(true)
+}
+
+/// Returns the content that a step had a name for (`to`), if it never got a record.
+async fn unseen_content(tx: &mut Tx, job: &Job) -> Result<Option<ContentId>> {
+    for (_, output) in jobs::steps(tx, job.id).await? {
+        // A damaged record must not keep the job from its end.
+        let output = serde_json::from_str::<serde_json::Value>(&output).unwrap_or_default();
+        let to = output.get("to").and_then(serde_json::Value::as_str);
+        if let Some(id) = to.and_then(|to| to.parse().ok()) {
+            return Ok(contents::get(tx, id).await?.is_none().then_some(id));
+        }
+    }
+    Ok(None)
 }
 
 /// Moves what a job was making into its Error state with the reason.

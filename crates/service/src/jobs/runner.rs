@@ -179,6 +179,10 @@ async fn run_steps(service: &Service, job: &Job, lease: Lease) -> Result<(), Sto
     held.check()?;
     run.point("end/before");
     let mut tx = service.parts.catalog.write().await?;
+    // A cancellation that was accepted before this counts, even if no beat has seen it.
+    if jobs::get(&mut tx, job.id).await?.is_some_and(|job| job.cancel_requested) {
+        return Err(Stop::Cancelled);
+    }
     let released = work.finish(&mut tx, &run).await?;
     if !jobs::finish(&mut tx, job.id, lease.attempt, JobState::Done, None).await? {
         return Err(Stop::Lost);

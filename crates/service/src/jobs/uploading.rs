@@ -51,7 +51,8 @@ async fn finish(service: &Service, id: ImageId, held: &Held, kept: Kept) -> Resu
     let size_virtual = accept(service, &kept, format).await?;
     let mut tx = service.parts.catalog.write().await?;
     let mut image = images::get(&mut tx, id).await?.ok_or_else(|| gone(id))?;
-    if !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, JobState::Done, None).await? {
+    let cancelled = jobs::get(&mut tx, held.lease.job).await?.is_some_and(|job| job.cancel_requested);
+    if cancelled || !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, JobState::Done, None).await? {
         return Err(stopped(id));
     }
     image.checksums = checksums(&kept);
