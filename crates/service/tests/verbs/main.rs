@@ -1,0 +1,20 @@
+//! What the verbs promise, over a real catalog and a real store in memory; only the servers' driver is a fake.
+//!
+//! How: [`fixture::Fixture`] assembles a service in a folder of its own, with a clock that a test moves. Where a test
+//! needs a certain moment of a job it holds the call that the job makes then ([`gate::Gate`]), so nothing is timed.
+
+mod backend;
+
+mod driver;
+mod fixture;
+mod gate;
+mod identity;
+mod images;
+mod jobs;
+mod leases;
+mod listing;
+mod objects;
+mod payload;
+mod rights;
+mod servers;
+mod uploads;

@@ -1,0 +1,88 @@
+//! Bytes that tests send: noise, disks, files that hold disks, and bodies.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use disk::{Format, LayoutOptions, Source};
+use futures::{StreamExt, stream};
+use service::{ByteStream, Error, ErrorKind, Incoming};
+
+/// Bytes of a chunk in the tests' store.
+pub(crate) const CHUNK: usize = 64 << 10;
+
+/// Returns bytes that no compression shortens and that differ for each seed (xorshift).
+pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.wrapping_mul(0x2545_F491_4F6C_DD1D).to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
+}
+
+/// Returns a disk of 1 MiB: noise, a hole, noise, and a boot signature where a partition table ends.
+pub(crate) fn disk(seed: u64) -> Vec<u8> {
+    let mut disk = noise(seed, 1 << 20);
+    disk[256 << 10..640 << 10].fill(0);
+    disk[510..512].copy_from_slice(&[0x55, 0xAA]);
+    disk
+}
+
+/// Returns the qcow2 file that holds a disk.
+pub(crate) fn qcow2(disk: Vec<u8>) -> Vec<u8> {
+    let file = disk::layout(Arc::new(disk), Format::Qcow2, &LayoutOptions::default()).unwrap();
+    read_all(&*file)
+}
+
+/// Returns a qcow2 file that wants its other clusters from the file `backing`.
+pub(crate) fn qcow2_over(backing: &str) -> Vec<u8> {
+    let mut file = qcow2(disk(1));
+    let at = 4096;
+    file[8..16].copy_from_slice(&(at as u64).to_be_bytes());
+    file[16..20].copy_from_slice(&(backing.len() as u32).to_be_bytes());
+    file[at..at + backing.len()].copy_from_slice(backing.as_bytes());
+    file
+}
+
+/// Returns the disk that a qcow2 file holds.
+pub(crate) fn from_qcow2(file: Vec<u8>) -> Vec<u8> {
+    let file: Arc<dyn Source> = Arc::new(file);
+    assert_eq!(disk::probe(&*file).unwrap(), Format::Qcow2);
+    read_all(&*disk::open(file, Format::Qcow2, &disk::Deny).unwrap().disk)
+}
+
+fn read_all(source: &dyn Source) -> Vec<u8> {
+    let mut bytes = vec![0; source.len() as usize];
+    source.read_at(&mut bytes, 0).unwrap();
+    bytes
+}
+
+/// Returns a body in pieces that fit no chunk, with its length told.
+pub(crate) fn body(bytes: &[u8]) -> Incoming {
+    Incoming { stream: pieces(bytes), length: Some(bytes.len() as u64), md5: None }
+}
+
+/// Returns a body that breaks off after `bytes`, as when a client hangs up.
+pub(crate) fn broken(bytes: &[u8]) -> Incoming {
+    let cut = Error::new(ErrorKind::BadContent, "the connection was closed");
+    let stream = Box::pin(pieces(bytes).chain(stream::iter([Err(cut)])));
+    Incoming { stream, length: None, md5: None }
+}
+
+fn pieces(bytes: &[u8]) -> ByteStream {
+    let pieces: Vec<_> = bytes.chunks(50_000).map(|piece| Ok(Bytes::copy_from_slice(piece))).collect();
+    Box::pin(stream::iter(pieces))
+}
+
+/// Reads a stream to its end.
+pub(crate) async fn read(mut stream: ByteStream) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    while let Some(piece) = stream.next().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    bytes
+}
