@@ -64,6 +64,8 @@ impl Serve {
             let known = service::abort_places();
             anyhow::ensure!(known.contains(place), "no job comes to the place `{place}`; one of: {}", known.join(", "));
         }
+        // From the first moment on, so that a signal that comes while the server starts ends it in order as well.
+        let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let data = Data::open(&self.data)?;
         let config = Config::read(&self.config.clone().unwrap_or_else(|| data.path("molde.toml")))?;
         let rest = listen(self.listen).await?;
@@ -88,7 +90,10 @@ impl Serve {
         let s3 = tokio::spawn(api::s3::serve_s3(s3, state, wait(stopped), DRAIN));
         println(&format!("molde is ready: api {} s3 {}", endpoints.api, endpoints.s3))?;
 
-        told_to_stop().await?;
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = interrupt.recv() => {}
+        }
         tracing::info!("stopping: requests may end, jobs will be resumed at the next start");
         stop.send_replace(());
         let (api, s3) = tokio::join!(api, s3);
@@ -137,15 +142,6 @@ async fn first_start(data: &Data, config: &Config, service: &Service, endpoints:
     };
     if service.identity().bootstrap(&secrets).await? {
         tracing::info!(credentials = %data.path("credentials.json").display(), "first start: an administrator was made");
-    }
-    Ok(())
-}
-
-async fn told_to_stop() -> Result<()> {
-    let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-    tokio::select! {
-        _ = term.recv() => {}
-        _ = interrupt.recv() => {}
     }
     Ok(())
 }

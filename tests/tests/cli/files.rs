@@ -117,6 +117,15 @@ fn a_stop_lets_a_request_end() {
 }
 
 #[test]
+fn a_stop_in_the_moment_of_readiness_is_clean() {
+    let mut molde = Molde::start();
+    for _ in 0..10 {
+        assert_eq!(molde.terminate(), Some(0));
+        molde.restart();
+    }
+}
+
+#[test]
 fn configuration_is_read() {
     let molde =
         Molde::start_with(Options { config: Some("[identity]\nregion = \"moon-1\"\n".into()), ..Options::default() });
