@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use catalog::contents;
 use disk::ConvertOptions;
 use disk::source::{Extent, Source};
 use model::{ContentId, DiskFormat};
@@ -66,6 +67,13 @@ pub(crate) async fn make(run: &Run<'_>, content: ContentId, format: DiskFormat) 
         written
     });
     let written = written.await?;
+    // Whoever released the content meanwhile found no file yet, so this one removes it.
+    let mut tx = service.parts.catalog.read().await?;
+    if contents::get(&mut tx, content).await?.is_none() {
+        remove(service, content);
+        return Err(Stop::Cancelled);
+    }
+    drop(tx);
     run.held.check()?;
     written?;
     Ok(true)

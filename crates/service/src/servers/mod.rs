@@ -206,6 +206,10 @@ impl Servers<'_> {
         server.updated_at = self.0.now();
         let mut tx = self.0.parts.catalog.write().await?;
         if !servers::update(&mut tx, &server, from).await? {
+            // Somebody else may have noticed or brought about the same.
+            if let Some(same) = servers::get(&mut tx, server.id).await?.filter(|now| now.state == state) {
+                return Ok(same);
+            }
             return Err(
                 Error::conflict(format!("server {} is no longer {from}", server.id)).with_hint("look at it again")
             );

@@ -18,6 +18,8 @@ pub(crate) struct FakeDriver {
     refusal: Mutex<Option<Error>>,
     /// Passed after a server was started and before the caller hears of it.
     pub(crate) started: Door,
+    /// Passed after a server was looked at and before the caller hears of it.
+    pub(crate) looked: Door,
 }
 
 impl FakeDriver {
@@ -83,7 +85,9 @@ impl Driver for FakeDriver {
     }
 
     async fn power(&self, id: ServerId) -> Result<Power> {
-        Ok(self.peek(id))
+        let power = self.peek(id);
+        self.looked.pass("").await;
+        Ok(power)
     }
 
     async fn console(&self, id: ServerId, last_bytes: usize) -> Result<Vec<u8>> {

@@ -43,8 +43,13 @@ impl Door {
 impl Gate {
     /// Returns when a call waits.
     pub(crate) async fn reached(&self) {
+        self.reached_by(1).await;
+    }
+
+    /// Returns when so many calls wait.
+    pub(crate) async fn reached_by(&self, calls: usize) {
         let mut waiting = self.0.waiting.subscribe();
-        let came = timeout(DEADLINE, waiting.wait_for(|count| *count > 0)).await;
+        let came = timeout(DEADLINE, waiting.wait_for(|count| *count >= calls)).await;
         came.expect("the call comes in time").unwrap();
     }
 

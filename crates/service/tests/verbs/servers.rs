@@ -163,6 +163,38 @@ async fn a_server_deleted_while_it_starts_is_cleaned_up() {
 }
 
 #[tokio::test]
+async fn a_base_file_that_nobody_needs_any_more_is_removed_by_who_writes_it() {
+    let host = Host::new().await;
+    let gate = host.f.backend.reading.hold("packs/");
+    let (server, job) = host.f.service.servers().create(&host.who, new_server(host.image.id)).await.unwrap();
+    gate.reached().await;
+    host.f.service.servers().delete(&host.who, server.id).await.unwrap();
+    host.f.service.images().delete(&host.who, host.image.id).await.unwrap();
+    gate.open();
+    assert_eq!(host.f.ended(&host.who, job.id).await.state, JobState::Cancelled);
+    assert!(host.base_files().is_empty(), "{:?}", host.base_files());
+    assert_eq!(host.f.contents().await, 0);
+    host.end().await;
+}
+
+#[tokio::test]
+async fn who_notices_at_once_sees_the_same() {
+    let host = Host::new().await;
+    let server = host.server().await;
+    host.f.driver.set(server.id, Power::Off);
+    let gate = host.f.driver.looked.hold("");
+    let servers = host.f.service.servers();
+    let looks = async { tokio::join!(servers.get(&host.who, server.id), servers.get(&host.who, server.id)) };
+    let open = async {
+        gate.reached_by(2).await;
+        gate.open();
+    };
+    let ((one, two), ()) = tokio::join!(looks, open);
+    assert_eq!((one.unwrap().state, two.unwrap().state), (ServerState::Stopped, ServerState::Stopped));
+    host.end().await;
+}
+
+#[tokio::test]
 async fn a_server_deleted_before_it_was_begun_is_never_started() {
     let f = Fixture::new().await;
     let who = f.member().await;
