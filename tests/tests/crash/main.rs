@@ -2,6 +2,7 @@
 
 mod places;
 mod rounds;
+mod uploads;
 
 /// How many rounds of kills the quick tests run.
 const ROUNDS: u64 = 6;
