@@ -1,9 +1,11 @@
 //! The runner: workers that claim jobs and carry them out until they end.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 
 use catalog::jobs;
+use futures::FutureExt;
 use model::jobs::{Job, JobKind, JobState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -147,9 +149,11 @@ async fn carry_out(service: &Service, job: &Job) {
         let message = format!("the job was begun {ATTEMPTS_MAX} times and never came to an end");
         Stop::Fail(Error::new(ErrorKind::Internal, message))
     } else {
-        match run_steps(service, job, lease).await {
-            Ok(()) => return,
-            Err(stop) => stop,
+        // A panic is a fault of this job: it must not take the worker with it, and then the next one.
+        match AssertUnwindSafe(run_steps(service, job, lease)).catch_unwind().await {
+            Ok(Ok(())) => return,
+            Ok(Err(stop)) => stop,
+            Err(_) => Stop::Fail(Error::new(ErrorKind::Internal, "a step of the job ended unexpectedly")),
         }
     };
     if let Err(error) = settle(service, job, stop).await {

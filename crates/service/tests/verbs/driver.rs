@@ -48,6 +48,11 @@ impl FakeDriver {
         *self.refusal.lock().unwrap() = Some(Error::new(ErrorKind::Unresponsive, why));
     }
 
+    /// Makes the next start panic.
+    pub(crate) fn panic_next(&self) {
+        *self.refusal.lock().unwrap() = Some(Error::new(ErrorKind::Failed, "a fault of the driver"));
+    }
+
     fn called(&self, call: impl Into<String>) {
         self.calls.lock().unwrap().push(call.into());
     }
@@ -60,7 +65,9 @@ impl Driver for FakeDriver {
         if !spec.base.is_file() {
             return Err(Error::new(ErrorKind::Io, format!("there is no base file `{}`", spec.base.display())));
         }
-        if let Some(refusal) = self.refusal.lock().unwrap().take() {
+        let refusal = self.refusal.lock().unwrap().take();
+        if let Some(refusal) = refusal {
+            assert_ne!(refusal.kind(), ErrorKind::Failed, "{refusal}");
             return Err(refusal);
         }
         self.called("start");

@@ -84,7 +84,11 @@ async fn an_upload_whose_node_died_ends_as_an_error() {
         pieces.send(Bytes::from(noise(seed, 100_000))).await.unwrap();
     }
     let job = f.service.images().get(&who, image.id).await.unwrap().job.unwrap();
-    // A node that starts again under its own name ends the leases of its former life.
+    // To the records the node is dead: another has claimed the job, and died too.
+    claim_elsewhere(&f).await;
+    let mut tx = f.catalog.write().await.unwrap();
+    catalog::jobs::release_owned(&mut tx, "node-2").await.unwrap();
+    tx.commit().await.unwrap();
     let runner = f.run().await;
     let job = f.ended(&who, job).await;
     let why = "the upload was interrupted before all bytes were kept (delete the image and upload it again)";
@@ -210,5 +214,23 @@ async fn what_does_not_answer_is_tried_again() {
     assert_eq!(f.service.servers().get(&who, server).await.unwrap().state, ServerState::Build);
     let done = f.ended(&who, job).await;
     assert_eq!((done.state, done.attempt), (JobState::Done, 2));
+    runner.stop(&f.service).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_step_that_panics_ends_its_job_and_not_the_worker() {
+    let (f, who) = fixture().await;
+    let image = f.image(&who, new_image(DiskFormat::Raw), &disk(6)).await;
+    f.driver.panic_next();
+    let (server, job) = begin_server(&f, &who, image.id).await;
+    let runner = f.run().await;
+    let failed = f.ended(&who, job).await;
+    let why = "a step of the job ended unexpectedly";
+    assert_eq!((failed.state, failed.error.as_deref()), (JobState::Failed, Some(why)));
+    let server = f.service.servers().get(&who, server).await.unwrap();
+    assert_eq!((server.state, server.reason.as_deref()), (ServerState::Error, Some(why)));
+    // The only worker is still there.
+    let (_, next) = begin_server(&f, &who, image.id).await;
+    assert_eq!(f.ended(&who, next).await.state, JobState::Done);
     runner.stop(&f.service).await.unwrap();
 }
