@@ -1,4 +1,4 @@
-//! The store: opening it, its domains, and the doors to writing and reading.
+//! The store: opening it, and its domains. Writing and reading add their own doors to it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,8 +15,6 @@ use crate::head::{self, Head, HeadFields};
 use crate::index::Index;
 use crate::node::ROOT_ENTRIES_MAX;
 use crate::pack::{self, PackBuilder};
-use crate::reader::Reader;
-use crate::writer::Writer;
 use crate::{Error, Result};
 
 /// How a store is made and used.
@@ -68,19 +66,6 @@ impl Store {
         let (cpu, domains) = (Threads::per_core(), Mutex::default());
         let pack_length = options.pack_length.min(pack::BLOBS_LENGTH_MAX);
         Ok(Self(Arc::new(Inner { backend, index, kms, descriptor, pack_length, cpu, domains, zeros })))
-    }
-
-    /// Starts writing the content `content` into the dedup domain `domain`, which is made when it is new.
-    pub async fn writer(&self, domain: Uuid, content: Uuid) -> Result<Writer> {
-        Ok(Writer::new(self.clone(), self.domain(domain).await?, content))
-    }
-
-    /// Opens a content by its head.
-    ///
-    /// # Errors
-    /// `KeyRefused` when the key service does not open it, `Corrupt` when the head or its root is damaged.
-    pub async fn reader(&self, head: &[u8]) -> Result<Reader> {
-        Reader::open(self.clone(), head).await
     }
 
     /// Returns the stored head of a content. `NotFound` when there is none.

@@ -3,3 +3,4 @@
 pub(crate) mod ext;
 pub(crate) mod fat;
 pub(crate) mod recognise;
+pub(crate) mod recognised;

@@ -8,7 +8,7 @@ names! {
     Role {
         /// Everything, in every project.
         Admin = "admin",
-        /// Everything in the project, and its users.
+        /// Everything in the project; today the same as a member.
         Manager = "manager",
         /// Makes, changes and deletes what the project owns.
         Member = "member",

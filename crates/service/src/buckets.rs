@@ -13,6 +13,14 @@ use crate::service::Service;
 /// Verbs of buckets.
 pub struct Buckets<'s>(pub(crate) &'s Service);
 
+impl Service {
+    /// Returns the verbs of buckets.
+    #[must_use]
+    pub fn buckets(&self) -> Buckets<'_> {
+        Buckets(self)
+    }
+}
+
 impl Buckets<'_> {
     /// Makes a bucket in the principal's project; `Conflict` if it has one of that name.
     pub async fn create(&self, who: &Principal, name: &str) -> Result<Bucket> {

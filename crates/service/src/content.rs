@@ -14,6 +14,7 @@ use catalog::{Tx, contents};
 use disk::source::{Extent, ExtentKind, Source};
 use futures::{StreamExt, stream};
 use model::contents::Content;
+use model::images::Checksums;
 use model::{ContentId, ProjectId};
 use tokio::runtime::Handle;
 
@@ -199,6 +200,14 @@ async fn read_piece(service: &Service, source: Arc<dyn Source>, piece: Piece) ->
 pub(crate) struct Kept {
     pub(crate) content: Content,
     pub(crate) digests: Digests,
+}
+
+impl Kept {
+    /// Returns the digests as an image's checksums, where all were wanted.
+    pub(crate) fn checksums(&self) -> Option<Checksums> {
+        let (sha256, sha512) = self.digests.sha.clone()?;
+        Some(Checksums { md5: hex::encode(self.digests.md5), sha256, sha512 })
+    }
 }
 
 /// Keeps a client's bytes as a new content of `project`. On any failure, a wrong length or MD5 included, nothing is

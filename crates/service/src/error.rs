@@ -96,6 +96,30 @@ impl Error {
         self
     }
 
+    /// Returns what the user reads in a record: the sentence and the way out.
+    pub(crate) fn sentence(&self) -> String {
+        match self.hint() {
+            Some(hint) => format!("{self} ({hint})"),
+            None => self.to_string(),
+        }
+    }
+
+    /// Returns what the log reads: the sentence and every cause.
+    pub(crate) fn chain(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = StdError::source(self);
+        while let Some(next) = cause {
+            let told = next.to_string();
+            // An error that was taken over as it is says the same.
+            if !text.ends_with(&told) {
+                text.push_str(": ");
+                text.push_str(&told);
+            }
+            cause = next.source();
+        }
+        text
+    }
+
     /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

@@ -101,6 +101,14 @@ pub struct Issued {
 /// Verbs of identity.
 pub struct Identity<'s>(pub(crate) &'s Service);
 
+impl Service {
+    /// Returns the verbs of identity.
+    #[must_use]
+    pub fn identity(&self) -> Identity<'_> {
+        Identity(self)
+    }
+}
+
 impl Identity<'_> {
     /// Makes the default domain, project, administrator and access key if there is no domain yet; returns whether it did.
     ///

@@ -4,23 +4,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catalog::images::ImageFilter;
-use catalog::{Tx, contents, images, jobs};
+use catalog::{Tx, images, jobs};
 use disk::source::Source;
 use model::identity::{Principal, Role};
-use model::images::{Checksums, Image, ImageState, Visibility};
+use model::images::{Image, ImageState, Visibility};
 use model::jobs::{Job, JobKind};
 use model::names::{NAME_MAX, PROPERTIES_MAX, TAGS_MAX, VALUE_MAX, check_name, check_object_key};
 use model::{ContainerFormat, DiskFormat, ImageId};
 
-use crate::content::{self, ContentSource, Kept};
+use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats;
+use crate::image_state::{active, move_to, save};
 use crate::jobs::create_image::CreateImage;
 use crate::jobs::export_image::ExportImage;
 use crate::jobs::lease::Lease;
-use crate::jobs::{new_job, uploading};
+use crate::jobs::{bases, record::new_job, uploading};
 use crate::policy;
-use crate::servers::bases;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
 
@@ -109,6 +109,14 @@ pub struct Export {
 
 /// Verbs of images.
 pub struct Images<'s>(pub(crate) &'s Service);
+
+impl Service {
+    /// Returns the verbs of images.
+    #[must_use]
+    pub fn images(&self) -> Images<'_> {
+        Images(self)
+    }
+}
 
 impl Images<'_> {
     /// Makes the record of an image that has no bytes yet (`Queued`).
@@ -313,51 +321,11 @@ impl Images<'_> {
     }
 }
 
-/// Moves an image along the table of allowed moves, or says why not.
-pub(crate) fn move_to(image: &mut Image, next: ImageState) -> Result<()> {
-    if !image.state.may_become(next) {
-        let (id, state) = (image.id, image.state);
-        return Err(Error::conflict(format!("image {id} is {state} ({}) and cannot become {next}", state.word())));
-    }
-    image.state = next;
-    Ok(())
-}
-
-/// Fails unless the image is whole and usable.
-pub(crate) fn active(image: &Image) -> Result<()> {
-    if image.state == ImageState::Active {
-        return Ok(());
-    }
-    let (id, state) = (image.id, image.state);
-    Err(Error::conflict(format!("image {id} is {state} ({}), not active", state.word()))
-        .with_hint("wait until it is Normal"))
-}
-
-/// Writes an image back if its state is still `from`.
-pub(crate) async fn save(tx: &mut Tx, image: &Image, from: ImageState) -> Result<()> {
-    if images::update(tx, image, from).await? {
-        return Ok(());
-    }
-    Err(Error::conflict(format!("image {} is no longer {from}", image.id)))
-}
-
 async fn insert(tx: &mut Tx, image: &Image) -> Result<()> {
     images::insert(tx, image).await.map_err(|error| match error.kind() {
         catalog::ErrorKind::Conflict => Error::conflict(format!("there is an image {} already", image.id)),
         _ => error.into(),
     })
-}
-
-/// Makes an image Active with a content that is durable; shared by uploads and jobs.
-pub(crate) async fn activate(tx: &mut Tx, image: &mut Image, content: &model::contents::Content) -> Result<()> {
-    let from = image.state;
-    move_to(image, ImageState::Active)?;
-    if contents::get(tx, content.id).await?.is_none() {
-        contents::insert(tx, content).await?;
-    }
-    image.content = Some(content.id);
-    image.size = Some(content.length);
-    save(tx, image, from).await
 }
 
 fn apply(image: &mut Image, change: ImageChange) -> Result<()> {
@@ -419,12 +387,6 @@ fn check(image: &Image) -> Result<()> {
         return Err(Error::invalid(format!("min_disk and min_ram are at most {MINIMUM_MAX}")));
     }
     Ok(())
-}
-
-/// Turns the digests of an upload into an image's checksums.
-pub(crate) fn checksums(kept: &Kept) -> Option<Checksums> {
-    let (sha256, sha512) = kept.digests.sha.clone()?;
-    Some(Checksums { md5: hex::encode(kept.digests.md5), sha256, sha512 })
 }
 
 #[cfg(test)]

@@ -64,6 +64,14 @@ pub struct ObjectPage {
 /// Verbs of objects.
 pub struct Objects<'s>(pub(crate) &'s Service);
 
+impl Service {
+    /// Returns the verbs of objects.
+    #[must_use]
+    pub fn objects(&self) -> Objects<'_> {
+        Objects(self)
+    }
+}
+
 impl Objects<'_> {
     /// Keeps an object; it replaces one of the same key in the moment it is whole and durable.
     pub async fn put(

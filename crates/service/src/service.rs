@@ -1,4 +1,6 @@
-//! The service as one value that is passed down: its parts, its settings and the doors to its verbs.
+//! The service as one value that is passed down: its parts and its settings.
+//!
+//! Each noun adds the door to its verbs in its own file, so this one knows none of them.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -7,14 +9,6 @@ use model::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::blocking::Permits;
-use crate::buckets::Buckets;
-use crate::error::Result;
-use crate::identity::Identity;
-use crate::images::Images;
-use crate::jobs::Jobs;
-use crate::objects::Objects;
-use crate::servers::{Servers, adopt, bases};
-use crate::uploads::Uploads;
 
 /// Numbers and places that configuration may change.
 #[derive(Debug, Clone)]
@@ -68,12 +62,6 @@ impl Service {
         Self { parts: Arc::new(parts), permits, wake: Arc::new(Notify::new()) }
     }
 
-    /// Finds again what a former life of this node left: servers that still run, files half written.
-    pub async fn recover(&self) -> Result<()> {
-        bases::sweep(self)?;
-        adopt(self).await
-    }
-
     /// Returns the settings.
     #[must_use]
     pub fn settings(&self) -> &Settings {
@@ -91,47 +79,5 @@ impl Service {
     /// Returns whether the catalog answers.
     pub async fn healthy(&self) -> bool {
         self.parts.catalog.ping().await.is_ok()
-    }
-
-    /// Returns the verbs of identity.
-    #[must_use]
-    pub fn identity(&self) -> Identity<'_> {
-        Identity(self)
-    }
-
-    /// Returns the verbs of images.
-    #[must_use]
-    pub fn images(&self) -> Images<'_> {
-        Images(self)
-    }
-
-    /// Returns the verbs of buckets.
-    #[must_use]
-    pub fn buckets(&self) -> Buckets<'_> {
-        Buckets(self)
-    }
-
-    /// Returns the verbs of objects.
-    #[must_use]
-    pub fn objects(&self) -> Objects<'_> {
-        Objects(self)
-    }
-
-    /// Returns the verbs of uploads in parts.
-    #[must_use]
-    pub fn uploads(&self) -> Uploads<'_> {
-        Uploads(self)
-    }
-
-    /// Returns the verbs of jobs.
-    #[must_use]
-    pub fn jobs(&self) -> Jobs<'_> {
-        Jobs(self)
-    }
-
-    /// Returns the verbs of servers.
-    #[must_use]
-    pub fn servers(&self) -> Servers<'_> {
-        Servers(self)
     }
 }

@@ -35,6 +35,14 @@ pub struct PartTag {
 /// Verbs of uploads in parts.
 pub struct Uploads<'s>(pub(crate) &'s Service);
 
+impl Service {
+    /// Returns the verbs of uploads in parts.
+    #[must_use]
+    pub fn uploads(&self) -> Uploads<'_> {
+        Uploads(self)
+    }
+}
+
 impl Uploads<'_> {
     /// Begins an upload.
     pub async fn begin(&self, who: &Principal, bucket: &str, key: &str, put: PutObject) -> Result<Upload> {

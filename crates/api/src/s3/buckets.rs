@@ -3,8 +3,8 @@
 use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Result};
 
+use super::asker::Gateway;
 use super::error::{Asked, refusal, say};
-use super::gateway::Gateway;
 use super::wire;
 
 pub(super) async fn list(gateway: &Gateway, request: S3Request<ListBucketsInput>) -> S3Result<ListBucketsOutput> {

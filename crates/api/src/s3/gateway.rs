@@ -1,18 +1,11 @@
 //! The list of operations that are offered; whatever is not here answers `NotImplemented`.
 
 use async_trait::async_trait;
-use model::identity::Principal;
 use s3s::dto::*;
 use s3s::{S3, S3Request, S3Response, S3Result};
-use service::Service;
 
+use super::asker::Gateway;
 use super::{buckets, listing, objects, uploads};
-
-/// One request's view of the service: its verbs, and who asks.
-pub(super) struct Gateway {
-    pub(super) service: Service,
-    pub(super) who: Principal,
-}
 
 macro_rules! operations {
     ($($name:ident($input:ty) -> $output:ty = $handler:path;)+) => {

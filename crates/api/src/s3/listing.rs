@@ -7,9 +7,9 @@ use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Result};
 use service::ObjectPage;
 
+use super::asker::Gateway;
 use super::buckets;
 use super::error::{Asked, refusal, say};
-use super::gateway::Gateway;
 use super::uploads::at;
 use super::wire;
 

@@ -12,6 +12,7 @@
 //! Checksums are checked as bytes arrive and are not kept; a checksum of a whole multipart object, sent with its
 //! completion, is therefore not checked (each part's own was).
 
+mod asker;
 mod body;
 mod buckets;
 mod conditions;

@@ -17,9 +17,9 @@ use s3s::{HttpResponse, S3Error};
 use tokio::net::TcpListener;
 use uuid::Uuid;
 
+use super::asker::Gateway;
 use super::error::{Asked, explain, refusal};
 use super::framing::Framed;
-use super::gateway::Gateway;
 use super::guard;
 use crate::ApiState;
 

@@ -4,10 +4,10 @@ use s3s::dto::*;
 use s3s::{S3ErrorCode, S3Request, S3Result};
 use service::{Incoming, PartTag, UploadAt};
 
+use super::asker::Gateway;
 use super::body::{self, Declared};
 use super::conditions::Conditions;
 use super::error::{Asked, refusal, say};
-use super::gateway::Gateway;
 use super::objects;
 use super::wire;
 

@@ -44,6 +44,16 @@ struct Segment {
     places: Vec<Option<Place>>,
 }
 
+impl Store {
+    /// Opens a content by its head.
+    ///
+    /// # Errors
+    /// `KeyRefused` when the key service does not open it, `Corrupt` when the head or its root is damaged.
+    pub async fn reader(&self, head: &[u8]) -> Result<Reader> {
+        Reader::open(self.clone(), head).await
+    }
+}
+
 impl Reader {
     pub(crate) async fn open(store: Store, head: &[u8]) -> Result<Self> {
         let (head, root) = HeadFields::open(head, store.kms()).await?;

@@ -84,6 +84,13 @@ enum Sealing {
     New(Entry, Job<Result<SealedBlob>>),
 }
 
+impl Store {
+    /// Starts writing the content `content` into the dedup domain `domain`, which is made when it is new.
+    pub async fn writer(&self, domain: Uuid, content: Uuid) -> Result<Writer> {
+        Ok(Writer::new(self.clone(), self.domain(domain).await?, content))
+    }
+}
+
 impl Writer {
     pub(crate) fn new(store: Store, domain: Arc<Domain>, content: Uuid) -> Self {
         let packer = Packer::new(store.clone(), domain.id);

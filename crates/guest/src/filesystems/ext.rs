@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use disk::error::Result;
 use ext4_view::{Ext4, Ext4Error, Ext4Read, File, Path};
 
-use super::recognise::{Recognised, uuid_text};
+use super::recognised::{Recognised, uuid_text};
 use crate::budget::contain;
 use crate::fields::{le16, le32};
 use crate::report::FilesystemKind;

@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
-use super::recognise::Recognised;
+use super::recognised::Recognised;
 use crate::budget::contain;
 use crate::fields::{le16, le32, stands_at};
 use crate::report::FilesystemKind;

@@ -3,29 +3,13 @@
 //! Places of the fields: the kernel's headers and the public on-disk descriptions of each file system.
 
 use disk::error::Result;
-use uuid::Uuid;
 
+use super::recognised::{Recognised, uuid_text};
 use super::{ext, fat};
-use crate::fields::{be16, be32, be64, le16, le32, le64, stands_at, uuid16};
+use crate::fields::{be16, be32, be64, le16, le32, le64, stands_at};
 use crate::report::FilesystemKind;
 use crate::text::clean_padded;
 use crate::window::Window;
-
-/// What a superblock tells.
-#[derive(Debug)]
-pub(crate) struct Recognised {
-    pub(crate) kind: FilesystemKind,
-    pub(crate) uuid: Option<String>,
-    pub(crate) label: Option<String>,
-    pub(crate) size: Option<u64>,
-    pub(crate) used: Option<u64>,
-}
-
-impl Recognised {
-    pub(super) fn new(kind: FilesystemKind) -> Self {
-        Self { kind, uuid: None, label: None, size: None, used: None }
-    }
-}
 
 /// A recogniser looks for its signature at one place.
 struct Signature {
@@ -59,12 +43,6 @@ pub(crate) fn recognise(window: &Window) -> Result<Option<Recognised>> {
         }
     }
     Ok(None)
-}
-
-/// Writes the UUID at `at` as Linux does; none where it is zero.
-pub(super) fn uuid_text(bytes: &[u8], at: usize) -> Option<String> {
-    let uuid = Uuid::from_bytes(uuid16(bytes, at));
-    (!uuid.is_nil()).then(|| uuid.to_string())
 }
 
 fn luks(bytes: &[u8]) -> Option<Recognised> {

@@ -17,10 +17,10 @@ use serde::{Deserialize, Serialize};
 use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats;
-use crate::images::activate;
+use crate::image_state::activate;
 use crate::inspection;
-use crate::jobs::Stop;
 use crate::jobs::run::{Run, Step, Work, output};
+use crate::jobs::stop::Stop;
 
 /// What the job was asked to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -142,6 +142,7 @@ async fn copy(run: &Run<'_>) -> Result<Copied, Stop> {
     }
     let to: ContentId = parse(&opened.to)?;
     // A run that died here may have finished the content without recording it.
+    run.fence().await?;
     service.parts.store.forget(to.uuid()).await.map_err(Error::from)?;
     let file = ContentSource::new(service.parts.store.reader(&content.head).await.map_err(Error::from)?);
     let disk = service.permits.run(move || formats::open(Arc::new(file), format)).await??;

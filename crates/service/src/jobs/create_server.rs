@@ -10,9 +10,10 @@ use model::servers::{Server, ServerState};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::jobs::Stop;
+use crate::jobs::bases;
 use crate::jobs::run::{Run, Step, Work, output};
-use crate::servers::{bases, spec};
+use crate::jobs::stop::Stop;
+use crate::server_spec::spec;
 
 /// What `base` made.
 #[derive(Debug, Serialize, Deserialize)]

@@ -15,10 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats;
-use crate::images::active;
-use crate::jobs::Stop;
+use crate::image_state::active;
 use crate::jobs::create_image::{copy_into, decode, parse};
 use crate::jobs::run::{Run, Step, Work, output};
+use crate::jobs::stop::Stop;
 
 /// What the job was asked to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -130,6 +130,7 @@ async fn write(run: &Run<'_>) -> Result<Written, Stop> {
     let file = ContentSource::new(service.parts.store.reader(&content.head).await.map_err(Error::from)?);
     let layout = service.permits.run(move || formats::layout(Arc::new(file), source, target)).await??;
     let to: ContentId = parse(&opened.to)?;
+    run.fence().await?;
     service.parts.store.forget(to.uuid()).await.map_err(Error::from)?;
     let mut writer = service.parts.store.writer(run.job.project.uuid(), to.uuid()).await.map_err(Error::from)?;
     copy_into(run, "write", layout, &mut writer, (2, 99)).await?;

@@ -14,7 +14,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::error::{Error, Result};
-use crate::jobs::Stop;
+use crate::jobs::stop::Stop;
 use crate::service::Service;
 
 /// How long a lease lasts without being renewed, in seconds: the longest that a dead node's job waits.

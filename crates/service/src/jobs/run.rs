@@ -13,8 +13,8 @@ use serde::de::DeserializeOwned;
 
 use crate::content;
 use crate::error::{Error, ErrorKind, Result};
-use crate::jobs::Stop;
-use crate::jobs::lease::Held;
+use crate::jobs::lease::{Held, LEASE_SECONDS};
+use crate::jobs::stop::Stop;
 use crate::service::Service;
 
 /// A step of a kind of job.
@@ -77,6 +77,16 @@ impl<'r> Run<'r> {
         tx.commit().await?;
         self.outputs.insert(step.into(), text);
         Ok(())
+    }
+
+    /// Fails unless the lease is held at this moment by the database's own word; asked right before something
+    /// outside the catalog is removed, which a stalled attempt must not do to what a newer one made.
+    pub(crate) async fn fence(&self) -> Result<(), Stop> {
+        let mut tx = self.service.parts.catalog.write().await?;
+        if !jobs::renew(&mut tx, self.job.id, self.held.lease.attempt, LEASE_SECONDS).await? {
+            return Err(Stop::Lost);
+        }
+        Ok(tx.commit().await?)
     }
 
     /// Writes a line into the job's log, for people.

@@ -12,12 +12,12 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::jobs::Stop;
 use crate::jobs::create_image::CreateImageWork;
 use crate::jobs::create_server::CreateServerWork;
 use crate::jobs::export_image::ExportImageWork;
 use crate::jobs::lease::{LEASE_SECONDS, Lease};
 use crate::jobs::run::{Run, Work, end_badly};
+use crate::jobs::stop::Stop;
 use crate::jobs::uploading::UploadImageWork;
 use crate::service::Service;
 
@@ -207,7 +207,7 @@ async fn settle(service: &Service, job: &Job, stop: Stop) -> Result<()> {
         }
         Stop::Retry(error) if job.attempt < ATTEMPTS_MAX => {
             let delay = (1_u32 << job.attempt.clamp(0, 6)).min(BACK_OFF_MAX);
-            tracing::warn!(error = %chain(&error), delay, "job will be begun again");
+            tracing::warn!(error = %error.chain(), delay, "job will be begun again");
             let mut tx = service.parts.catalog.write().await?;
             let step = job.step.as_deref().unwrap_or("begin");
             jobs::log(&mut tx, job.id, step, &format!("{error}; trying again in {delay} s")).await?;
@@ -215,33 +215,9 @@ async fn settle(service: &Service, job: &Job, stop: Stop) -> Result<()> {
             tx.commit().await?;
         }
         Stop::Retry(error) | Stop::Fail(error) => {
-            tracing::warn!(error = %chain(&error), "job failed");
-            end_badly(service, job, job.attempt, JobState::Failed, &sentence(&error)).await?;
+            tracing::warn!(error = %error.chain(), "job failed");
+            end_badly(service, job, job.attempt, JobState::Failed, &error.sentence()).await?;
         }
     }
     Ok(())
-}
-
-/// What the user reads: the sentence and the way out.
-pub(crate) fn sentence(error: &Error) -> String {
-    match error.hint() {
-        Some(hint) => format!("{error} ({hint})"),
-        None => error.to_string(),
-    }
-}
-
-/// What the log reads: the sentence and every cause.
-pub(crate) fn chain(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(next) = cause {
-        let told = next.to_string();
-        // An error that was taken over as it is says the same.
-        if !text.ends_with(&told) {
-            text.push_str(": ");
-            text.push_str(&told);
-        }
-        cause = next.source();
-    }
-    text
 }

@@ -16,10 +16,10 @@ use crate::content::{self, ContentSource, Kept};
 use crate::digest::Wanted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats;
-use crate::images::{activate, checksums, save};
-use crate::jobs::Stop;
+use crate::image_state::{activate, save};
 use crate::jobs::lease::Held;
 use crate::jobs::run::{Run, Step, Work};
+use crate::jobs::stop::Stop;
 use crate::policy::no_image;
 use crate::service::Service;
 use crate::streams::Incoming;
@@ -55,7 +55,7 @@ async fn finish(service: &Service, id: ImageId, held: &Held, kept: Kept) -> Resu
     if cancelled || !jobs::finish(&mut tx, held.lease.job, held.lease.attempt, JobState::Done, None).await? {
         return Err(stopped(id));
     }
-    image.checksums = checksums(&kept);
+    image.checksums = kept.checksums();
     image.size_virtual = size_virtual;
     image.reason = None;
     image.updated_at = service.now();
@@ -84,7 +84,7 @@ async fn give_up(service: &Service, id: ImageId, held: &Held, error: &Error) {
 
 async fn back_to_queued(service: &Service, id: ImageId, held: &Held, error: &Error) -> Result<()> {
     let mut tx = service.parts.catalog.write().await?;
-    let why = crate::jobs::runner::sentence(error);
+    let why = error.sentence();
     let job = jobs::get(&mut tx, held.lease.job).await?;
     let cancelled = job.is_some_and(|job| job.cancel_requested);
     let state = if cancelled { JobState::Cancelled } else { JobState::Failed };

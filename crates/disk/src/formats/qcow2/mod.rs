@@ -1,5 +1,6 @@
 //! qcow2, versions 2 and 3, after `docs/interop/qcow2.rst` of QEMU.
 
+mod clusters;
 mod header;
 mod read;
 mod verify;

@@ -1,6 +1,6 @@
 //! The check of all tables of a qcow2 file at opening: each cluster of the file has one use.
 
-use super::read::Clusters;
+use super::clusters::Clusters;
 use crate::claims::Claims;
 use crate::error::{Error, Result};
 use crate::fields::{check_inside, read_table};

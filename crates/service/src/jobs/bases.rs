@@ -18,9 +18,9 @@ use model::{ContentId, DiskFormat};
 use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats;
-use crate::jobs::Stop;
 use crate::jobs::lease::Shared;
 use crate::jobs::run::Run;
+use crate::jobs::stop::Stop;
 use crate::service::Service;
 
 /// Threads that read an image while its base file is written.

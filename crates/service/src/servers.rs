@@ -1,31 +1,30 @@
 //! Servers: make, list, start, stop, console, delete.
 
-pub(crate) mod bases;
-
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
 
 use catalog::{Tx, images, jobs, servers};
-use compute::{BaseFormat, ConfigDrive, Firmware, Power, ServerSpec, Stop, hostname_for};
+use compute::{Power, Stop};
 use model::identity::{Principal, Role};
 use model::images::Image;
 use model::jobs::{Job, JobKind};
 use model::names::check_name;
-use model::servers::{FLAVORS, Flavor, RootDisk, Server, ServerState};
-use model::{DiskFormat, ImageId, ServerId};
+use model::servers::{Flavor, Server, ServerState};
+use model::{ImageId, ServerId};
 
 use crate::content;
 use crate::error::{Error, ErrorKind, Result};
-use crate::images::active;
-use crate::jobs::new_job;
+use crate::image_state::active;
+use crate::jobs::bases;
+use crate::jobs::record::new_job;
 use crate::policy;
+use crate::server_spec::{flavor, root_disk, spec};
 use crate::service::Service;
 
 /// Most guest ports that one server may have reached from this host.
 const PORTS_MAX: usize = 16;
 /// Longest user data in bytes, as OpenStack and Huawei have it.
 const USER_DATA_MAX: usize = 64 << 10;
-const GIB: u64 = 1 << 30;
 
 /// What a client says about a new server.
 #[derive(Debug, Clone)]
@@ -46,6 +45,20 @@ pub struct NewServer {
 
 /// Verbs of servers.
 pub struct Servers<'s>(pub(crate) &'s Service);
+
+impl Service {
+    /// Returns the verbs of servers.
+    #[must_use]
+    pub fn servers(&self) -> Servers<'_> {
+        Servers(self)
+    }
+
+    /// Finds again what a former life of this node left: servers that still run, files half written.
+    pub async fn recover(&self) -> Result<()> {
+        bases::sweep(self)?;
+        adopt(self).await
+    }
+}
 
 impl Servers<'_> {
     /// Begins the job that makes a server and starts it.
@@ -101,7 +114,12 @@ impl Servers<'_> {
         drop(tx);
         let mut looked = Vec::with_capacity(known.len());
         for server in known {
-            looked.push(self.look(server).await?);
+            // One server that cannot be looked at must not hide the others.
+            let record = server.clone();
+            looked.push(self.look(server).await.unwrap_or_else(|error| {
+                tracing::warn!(server = %record.id, %error, "cannot look at a server");
+                Server { reason: Some(format!("its state cannot be learnt: {error}")), ..record }
+            }));
         }
         Ok(looked)
     }
@@ -233,51 +251,6 @@ pub(crate) async fn adopt(service: &Service) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// Makes what the driver needs to know of a server.
-pub(crate) fn spec(service: &Service, server: &Server) -> Result<ServerSpec> {
-    let flavor = flavor(&server.flavor)?;
-    let config_drive = ConfigDrive {
-        hostname: hostname_for(&server.name, server.id),
-        user_data: server.user_data.clone(),
-        ssh_keys: server.ssh_key.iter().cloned().collect(),
-        meta: BTreeMap::new(),
-        uuid: server.id.uuid(),
-    };
-    Ok(ServerSpec {
-        id: server.id,
-        name: server.name.clone(),
-        vcpus: flavor.vcpus,
-        ram_mib: flavor.ram_mib,
-        disk_bytes: server.disk.size,
-        base: bases::path(service, server.disk.content),
-        base_format: BaseFormat::Raw,
-        firmware: if server.disk.uefi { Firmware::Uefi } else { Firmware::Bios },
-        config_drive,
-        forwards: server.forwards.clone(),
-    })
-}
-
-/// Returns the disk that a server of an image begins with: as large as its flavor says, or as the image needs.
-fn root_disk(flavor: &Flavor, image: &Image) -> Result<RootDisk> {
-    let content =
-        image.content.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("image {} has no content", image.id)))?;
-    let size = image.size_virtual.or(image.size).unwrap_or(0);
-    Ok(RootDisk {
-        content,
-        format: image.disk_format.unwrap_or(DiskFormat::Raw),
-        size: size.max(u64::from(flavor.disk_gib.max(image.min_disk_gib)) * GIB),
-        uefi: image.properties.get("hw_firmware_type").is_some_and(|firmware| firmware == "uefi"),
-    })
-}
-
-fn flavor(name: &str) -> Result<Flavor> {
-    FLAVORS.iter().find(|flavor| flavor.name == name).copied().ok_or_else(|| {
-        let known: Vec<_> = FLAVORS.iter().map(|flavor| flavor.name).collect();
-        Error::not_found("flavor", format_args!("`{}`", name.chars().take(64).collect::<String>()))
-            .with_hint(format!("one of: {}", known.join(", ")))
-    })
 }
 
 fn fits(flavor: &Flavor, image: &Image) -> Result<()> {
