@@ -67,18 +67,5 @@ chroot "$tree" systemctl --quiet mask \
     cloud-init-hotplugd.socket
 chroot "$tree" systemctl --quiet set-default multi-user.target
 
-# Package sources as Debian ships them; nothing of the machine that built the disk.
+# No package sources: nothing of the machine that built the disk, and a guest that lives for a minute installs nothing.
 rm -f "$tree/etc/apt/sources.list" "$tree"/etc/apt/sources.list.d/* "$tree/etc/apt/apt.conf.d/99mmdebstrap"
-cat > "$tree/etc/apt/sources.list.d/debian.sources" <<END
-Types: deb
-URIs: http://deb.debian.org/debian
-Suites: bookworm bookworm-updates
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-
-Types: deb
-URIs: http://deb.debian.org/debian-security
-Suites: bookworm-security
-Components: main
-Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
-END
