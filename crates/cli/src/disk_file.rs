@@ -70,7 +70,7 @@ impl Disk {
                         Failure::new(format!("`{option}` is no option"))
                             .with_hint("write KEY=VALUE, such as `-o cluster_size=65536`")
                     })?;
-                    convert.layout.set(name, value)?;
+                    convert.write.set(name, value);
                 }
                 let bar = progress::bytes(&target.display().to_string(), 0);
                 let told = |done: u64, total: u64| {

@@ -4,7 +4,7 @@
 //! memory is bounded by the number of threads.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,20 +18,18 @@ use uuid::Uuid;
 use crate::error::{Error, Result};
 use crate::file::FileSource;
 use crate::format::Format;
-use crate::gate::Deny;
-use crate::layout::{LayoutOptions, layout};
+use crate::gate::{Deny, Gate};
 use crate::open::open;
+use crate::options::WriteOptions;
 use crate::probe::probe;
 use crate::source::{ExtentKind, Source};
+use crate::write::{Output, Progress, write};
 
 /// What a thread reads at once. No block of any format is larger and compressed, so none is unpacked twice.
 const PIECE: u64 = 2 << 20;
 /// Zeros are looked for in blocks of this many bytes.
 const BLOCK: usize = 4096;
 const MAX_THREADS: usize = 16;
-
-/// Told how many bytes of the file are done, and how many there are.
-pub type Progress<'a> = &'a (dyn Fn(u64, u64) + Sync);
 
 /// How a file is written.
 #[derive(Clone)]
@@ -44,13 +42,15 @@ pub struct ConvertOptions<'a> {
     pub progress: Option<Progress<'a>>,
     /// Replaces a file that is already there.
     pub force: bool,
-    /// How the new file is laid out.
-    pub layout: LayoutOptions,
+    /// What is chosen about the new file.
+    pub write: WriteOptions,
+    /// Answers what the file that is read asks for.
+    pub gate: &'a dyn Gate,
 }
 
 impl Default for ConvertOptions<'_> {
     fn default() -> Self {
-        Self { threads: 0, sparse: true, progress: None, force: false, layout: LayoutOptions::default() }
+        Self { threads: 0, sparse: true, progress: None, force: false, write: WriteOptions::default(), gate: &Deny }
     }
 }
 
@@ -81,13 +81,46 @@ pub fn convert(
         Some(format) => format,
         None => probe(&*file)?,
     };
-    let disk = open(file, format, &Deny)?.disk;
-    let source = layout(disk, out, &options.layout)?;
+    let disk = open(file, format, options.gate)?.disk;
+    let output = write(disk, out, &options.write)?;
     let temporary = Temporary::create(dst)?;
-    let copied = copy_to_file(&*source, &temporary.file, options)?;
+    let copied = write_to_file(&output, &temporary.file, options)?;
     temporary.file.sync_all().map_err(|error| Error::io(format!("save {}", dst.display()), error))?;
     temporary.rename(dst, options.force)?;
     Ok(copied)
+}
+
+/// Makes `file` hold the file that `output` describes and nothing else.
+pub fn write_to_file(output: &Output, file: &File, options: &ConvertOptions<'_>) -> Result<Copied> {
+    let stream = match output {
+        Output::Layout(source) | Output::Flat(source) => return copy_to_file(&**source, file, options),
+        Output::Stream(stream) => stream,
+    };
+    let start = stream.head_length();
+    file.set_len(0).map_err(|error| Error::io("empty the file", error))?;
+    let mut tail = Tail { file, at: start };
+    let head = stream.write(options.threads, options.progress.unwrap_or(&|_, _| ()), &mut tail)?;
+    let end = tail.at;
+    file.write_all_at(&head, 0).map_err(|error| Error::io("write the beginning of the file", error))?;
+    Ok(Copied { bytes_data: end, bytes_total: end })
+}
+
+/// The end of a file, to which is written in order.
+struct Tail<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Write for Tail<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write_at(bytes, self.at)?;
+        self.at += written as u64;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Makes `file` hold the bytes of `source` and nothing else.

@@ -77,3 +77,15 @@ pub(crate) fn read_table<T, const N: usize>(
     }
     Ok(table)
 }
+
+/// Fills `buf` from byte `within` of a table whose entries `entry` makes.
+pub(crate) fn fill<const N: usize>(buf: &mut [u8], within: u64, entry: impl Fn(u64) -> [u8; N]) {
+    let size = N as u64;
+    let (mut index, mut skip, mut done) = (within / size, (within % size) as usize, 0);
+    while done < buf.len() {
+        let bytes = &entry(index)[skip..];
+        let length = bytes.len().min(buf.len() - done);
+        buf[done..done + length].copy_from_slice(&bytes[..length]);
+        (index, skip, done) = (index + 1, 0, done + length);
+    }
+}

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a file is. Some are only recognised, so that they are refused by name and not taken for raw disks.
+/// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum Format {
@@ -19,30 +19,30 @@ pub enum Format {
     Vdi,
     /// VMware disk.
     Vmdk,
-    /// Hyper-V hard disk, second generation. Recognised only.
+    /// Hyper-V hard disk, second generation.
     Vhdx,
-    /// QEMU copy-on-write, version 1. Recognised only.
+    /// QEMU copy-on-write, version 1.
     Qcow1,
-    /// QEMU enhanced disk. Recognised only.
+    /// QEMU enhanced disk.
     Qed,
-    /// Parallels and Virtuozzo disk. Recognised only.
+    /// Parallels and Virtuozzo disk.
     Parallels,
-    /// Optical disc (ISO 9660 or UDF). Recognised only.
+    /// Optical disc (ISO 9660 or UDF).
     Iso,
-    /// Disk encrypted by LUKS. Recognised only.
+    /// Disk encrypted by LUKS.
     Luks,
-    /// gzip-compressed file. Recognised only.
+    /// gzip-compressed file.
     Gzip,
-    /// xz-compressed file. Recognised only.
+    /// xz-compressed file.
     Xz,
-    /// zstd-compressed file. Recognised only.
+    /// zstd-compressed file.
     Zstd,
-    /// bzip2-compressed file. Recognised only.
+    /// bzip2-compressed file.
     Bzip2,
-    /// zip archive. Recognised only.
+    /// zip archive.
     Zip,
-    /// tar archive, such as an OVA. Recognised only.
-    Tar,
+    /// tar archive with an OVF descriptor and disks, as virtual appliances come.
+    Ova,
 }
 
 impl Format {
@@ -64,7 +64,7 @@ impl Format {
         Self::Zstd,
         Self::Bzip2,
         Self::Zip,
-        Self::Tar,
+        Self::Ova,
     ];
 
     /// Returns the name used on command lines and in records.
@@ -87,7 +87,7 @@ impl Format {
             Self::Zstd => "zstd",
             Self::Bzip2 => "bzip2",
             Self::Zip => "zip",
-            Self::Tar => "tar",
+            Self::Ova => "ova",
         }
     }
 }
@@ -102,7 +102,17 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        // As QEMU calls them.
+        let text = match text {
+            "vpc" => "vhd",
+            "qcow" => "qcow1",
+            other => other,
+        };
         Self::ALL.iter().copied().find(|format| format.as_str() == text).ok_or_else(|| {
+            if matches!(text, "zvhd" | "zvhd2") {
+                return Error::unsupported(format!("{text} is a format of Huawei Cloud whose layout is not public"))
+                    .with_hint("export the image as qcow2, vhd, vmdk or raw there");
+            }
             let names: Vec<_> = Self::ALL.iter().map(|format| format.as_str()).collect();
             Error::new(ErrorKind::Unsupported, format!("no disk format is called {text:?}"))
                 .with_hint(format!("known names: {}", names.join(", ")))

@@ -1,14 +1,29 @@
-//! The gate: who decides whether a file that an image names may be opened.
+//! The gate: who decides what an image is given beyond its own bytes.
+//!
+//! That is every file that it names, the passphrase that it asks for, and which of several disks is meant.
 
 use std::sync::Arc;
+
+use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::Source;
 
-/// Opens what an image names: a backing file, a parent, an external data file, an extent.
+/// Answers what an image asks for.
 pub trait Gate: Send + Sync {
-    /// Opens the file called `name`, exactly as the image spells it, or refuses.
+    /// Opens the file called `name`, exactly as the image spells it, or refuses: a backing file, a parent, an external
+    /// data file, an extent.
     fn open(&self, name: &str) -> Result<Arc<dyn Source>>;
+
+    /// Returns the passphrase for an encrypted image, if there is one.
+    fn passphrase(&self) -> Option<Zeroizing<Vec<u8>>> {
+        None
+    }
+
+    /// Returns the name of the file that is meant in an archive of several, if one was chosen.
+    fn member(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// The gate for files from outside: refuses everything.
@@ -19,6 +34,65 @@ impl Gate for Deny {
     fn open(&self, name: &str) -> Result<Arc<dyn Source>> {
         Err(Error::refused(format!("{name:?} is not opened: an image must hold its whole disk itself"))
             .with_hint("make one file of it where all its files are, for example: qemu-img convert -O qcow2 IMAGE OUT"))
+    }
+}
+
+/// Grants what the user gave together with the image: some files by their bare names, a passphrase, a choice.
+#[derive(Default)]
+pub struct Given {
+    files: Vec<(String, Arc<dyn Source>)>,
+    passphrase: Option<Zeroizing<Vec<u8>>>,
+    member: Option<String>,
+}
+
+impl Given {
+    /// Grants nothing yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds a file that the image may name as `name`, which is a bare name without a folder.
+    #[must_use]
+    pub fn with_file(mut self, name: impl Into<String>, file: Arc<dyn Source>) -> Self {
+        self.files.push((name.into(), file));
+        self
+    }
+
+    /// Adds the passphrase of an encrypted image.
+    #[must_use]
+    pub fn with_passphrase(mut self, passphrase: Zeroizing<Vec<u8>>) -> Self {
+        self.passphrase = Some(passphrase);
+        self
+    }
+
+    /// Chooses the file called `name` in an archive of several.
+    #[must_use]
+    pub fn with_member(mut self, name: impl Into<String>) -> Self {
+        self.member = Some(name.into());
+        self
+    }
+}
+
+impl Gate for Given {
+    fn open(&self, name: &str) -> Result<Arc<dyn Source>> {
+        if let Some((_, file)) = self.files.iter().find(|(known, _)| known == name) {
+            return Ok(Arc::clone(file));
+        }
+        if self.files.is_empty() {
+            return Deny.open(name);
+        }
+        let names: Vec<_> = self.files.iter().map(|(name, _)| name.as_str()).collect();
+        Err(Error::refused(format!("{name:?} is not one of the files that were given: {}", names.join(", ")))
+            .with_hint("give every file of the disk under the name that the image has for it"))
+    }
+
+    fn passphrase(&self) -> Option<Zeroizing<Vec<u8>>> {
+        self.passphrase.clone()
+    }
+
+    fn member(&self) -> Option<&str> {
+        self.member.as_deref()
     }
 }
 

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::Format;
-use crate::formats::{qcow2, vdi, vhd, vmdk};
+use crate::formats::{luks, ova, parallels, qcow1, qcow2, qed, vdi, vhd, vhdx, vmdk};
 use crate::gate::Gate;
 pub use crate::opened::Opened;
 use crate::source::Source;
+use crate::wrap;
 
 /// Opens the disk that `source` holds in `format`; every other file that it names is asked of `gate`.
 ///
@@ -15,26 +16,19 @@ use crate::source::Source;
 /// is refused here if its tables show it, and else when the missing bytes are read.
 pub fn open(source: Arc<dyn Source>, format: Format, gate: &dyn Gate) -> Result<Opened> {
     match format {
-        Format::Raw => Ok(Opened { disk: source, format, variant: String::new(), block_size: None, notes: Vec::new() }),
+        Format::Raw | Format::Iso => {
+            Ok(Opened { disk: source, format, variant: String::new(), block_size: None, notes: Vec::new() })
+        }
         Format::Qcow2 => qcow2::open(source, gate),
         Format::Vhd => vhd::open(source, gate),
         Format::Vdi => vdi::open(source, gate),
         Format::Vmdk => vmdk::open(source, gate),
-        other => Err(Error::unsupported(format!("files in format {other} are not read")).with_hint(way_out(other))),
-    }
-}
-
-/// Returns what to do with a file whose format is only recognised.
-fn way_out(format: Format) -> &'static str {
-    match format {
-        Format::Gzip => "unpack it first with: gunzip FILE",
-        Format::Xz => "unpack it first with: unxz FILE",
-        Format::Zstd => "unpack it first with: unzstd FILE",
-        Format::Bzip2 => "unpack it first with: bunzip2 FILE",
-        Format::Zip => "unpack it first with: unzip FILE",
-        Format::Tar => "unpack it first with: tar -xf FILE; an OVA holds its disks as VMDK files",
-        Format::Luks => "decrypt it where its key is",
-        Format::Iso => "a disc is kept byte for byte: name its format as raw",
-        _ => "convert it first with: qemu-img convert -O qcow2 FILE OUT",
+        Format::Vhdx => vhdx::open(source, gate),
+        Format::Qcow1 => qcow1::open(source, gate),
+        Format::Qed => qed::open(source, gate),
+        Format::Parallels => parallels::open(source, gate),
+        Format::Luks => luks::open(source, gate),
+        Format::Ova => ova::open(source, gate),
+        Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip => wrap::open(source, format, gate),
     }
 }

@@ -77,7 +77,7 @@ const MAGICS: &[(Format, usize, &[u8])] = &[
     (Format::Zstd, 0, b"\x28\xb5\x2f\xfd"),
     (Format::Bzip2, 4, b"1AY&SY"),
     (Format::Zip, 0, b"PK\x03\x04"),
-    (Format::Tar, 257, b"ustar"),
+    (Format::Ova, 257, b"ustar"),
 ];
 
 fn is_disc(source: &dyn Source) -> Result<bool> {

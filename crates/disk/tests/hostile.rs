@@ -465,7 +465,7 @@ fn probing() {
     let folder = Folder::new();
     std::fs::write(folder.path("member"), "x").unwrap();
     let tar = std::process::Command::new("tar").args(["-C", text(&folder.path("")), "-c", "member"]).output().unwrap();
-    assert_eq!(of(&tar.stdout), Format::Tar);
+    assert_eq!(of(&tar.stdout), Format::Ova);
 
     let mut disc = vec![0; 100_000];
     disc[32769..32774].copy_from_slice(b"CD001");

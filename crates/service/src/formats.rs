@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use disk::source::Source;
-use disk::{Deny, Format, LayoutOptions, Opened};
+use disk::{Deny, Format, Opened, WriteOptions};
 use model::DiskFormat;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -58,7 +58,7 @@ pub(crate) fn open(file: Arc<dyn Source>, format: DiskFormat) -> Result<Arc<dyn 
 
 /// Returns the file that would hold the disk of `file` in another format.
 pub(crate) fn layout(file: Arc<dyn Source>, format: DiskFormat, target: DiskFormat) -> Result<Arc<dyn Source>> {
-    Ok(disk::layout(open(file, format)?, writable(target)?, &LayoutOptions::default())?)
+    Ok(disk::layout(open(file, format)?, writable(target)?, &WriteOptions::default())?)
 }
 
 /// Finds out once what a file is and opens the disk in it. A declared format must be the real one; an undeclared

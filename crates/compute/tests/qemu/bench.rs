@@ -72,7 +72,7 @@ impl Drop for Bench {
     fn drop(&mut self) {
         // A test that failed half-way must not leave its guests running.
         for pid in qemu_processes(&self.options.directory.display().to_string()) {
-            let _ = std::process::Command::new("kill").args(["-9", &pid.to_string()]).status();
+            kill(pid);
         }
     }
 }
@@ -129,6 +129,12 @@ pub(crate) fn qemu_processes(needle: &str) -> Vec<i32> {
 pub(crate) fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.trim_start().starts_with('Z'))
+}
+
+/// Kills the process, which may be gone already.
+pub(crate) fn kill(pid: i32) {
+    let pid = rustix::process::Pid::from_raw(pid).unwrap();
+    let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
 }
 
 /// Runs a tool and returns its standard output; fails the test with what it said otherwise.

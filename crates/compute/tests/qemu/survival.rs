@@ -9,7 +9,7 @@ use std::time::Duration;
 use compute::{Driver, Power, Stop};
 use model::ServerId;
 
-use crate::bench::{Bench, is_alive, qemu_processes, run, text, until};
+use crate::bench::{Bench, is_alive, kill, qemu_processes, run, text, until};
 use crate::guest::Mode;
 
 /// Starts the example `boot`, which starts a server, as another process.
@@ -72,7 +72,7 @@ async fn a_process_with_a_reused_number_is_left_alone() {
     let pid_file = bench.directory(spec.id).join("pid");
     let number = std::fs::read_to_string(&pid_file).unwrap();
     assert_eq!(qemu_processes(&spec.id.to_string()), [number.trim().parse::<i32>().unwrap()]);
-    run("kill", &["-9", number.trim()]);
+    kill(number.trim().parse().unwrap());
     bench.wait_for_power(spec.id, Power::Off).await;
     assert!(pid_file.exists(), "SIGKILL leaves the pid file");
     // The bystander even has QEMU's option on its command line.
@@ -88,7 +88,8 @@ async fn a_process_with_a_reused_number_is_left_alone() {
     bench.wait_for_text(spec.id, "boot 2").await;
     after_restart.delete(spec.id).await.unwrap();
     assert!(is_alive(bystander.id()));
-    run("kill", &["-9", "--", &format!("-{}", bystander.id())]);
+    let group = rustix::process::Pid::from_child(&bystander);
+    rustix::process::kill_process_group(group, rustix::process::Signal::KILL).unwrap();
     bystander.wait().unwrap();
 }
 

@@ -7,4 +7,4 @@ mod verify;
 mod write;
 
 pub(crate) use read::open;
-pub(crate) use write::{CLUSTER_SIZES, DEFAULT_CLUSTER_SIZE, layout};
+pub(crate) use write::{OPTIONS, write};

@@ -11,97 +11,29 @@ use std::sync::Arc;
 
 use super::header::{MAGIC, MAX_L1_ENTRIES};
 use crate::error::{Error, ErrorKind, Result};
+use crate::fields::fill;
+use crate::options::{Known, WriteOptions};
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
+use crate::stored::Stored;
+use crate::write::Output;
 
 /// The cluster sizes that the format allows, in bytes; powers of two only.
-pub(crate) const CLUSTER_SIZES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
-pub(crate) const DEFAULT_CLUSTER_SIZE: u64 = 64 << 10;
+const CLUSTER_SIZES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
+const DEFAULT_CLUSTER_SIZE: u64 = 64 << 10;
 
-/// The map of a disk has at most this many runs of stored clusters, which take 16 bytes each.
-const MAX_RUNS: usize = 16 << 20;
+/// The options of the writer.
+pub(crate) const OPTIONS: &[Known] = &[("cluster_size", "bytes of a cluster, a power of two from 512 to 2M")];
+
 /// Set in an entry of L1 and L2 where the refcount is exactly one, as it is everywhere in a new file.
 const COPIED: u64 = 1 << 63;
 const HEADER_LENGTH: u32 = 104;
 const REFCOUNT_ORDER: u32 = 4;
 
-/// Returns the file that holds `disk` in clusters of `cluster_size` bytes.
-pub(crate) fn layout(disk: Arc<dyn Source>, cluster_size: u64) -> Result<Arc<dyn Source>> {
-    if !CLUSTER_SIZES.contains(&cluster_size) || !cluster_size.is_power_of_two() {
-        return Err(Error::unsupported(format!(
-            "qcow2 clusters of {cluster_size} bytes; a power of two from 512 to 2097152 is allowed"
-        )));
-    }
-    let runs = Runs::new(&*disk, cluster_size)?;
-    Ok(Arc::new(Layout::new(disk, cluster_size, runs)?))
-}
-
-/// Neighbouring stored clusters.
-#[derive(Debug, Clone, Copy)]
-struct Stored {
-    /// Number of the first one in the disk.
-    cluster: u64,
-    /// How many are stored before it.
-    before: u64,
-}
-
-/// Which clusters of the disk are stored, in order.
-struct Runs {
-    runs: Vec<Stored>,
-    total: u64,
-}
-
-impl Runs {
-    fn new(disk: &dyn Source, cluster_size: u64) -> Result<Self> {
-        let mut map = Self { runs: Vec::new(), total: 0 };
-        let (mut offset, mut next) = (0, 0);
-        while offset < disk.len() {
-            let extent = disk.extent_at(offset)?;
-            if extent.kind == ExtentKind::Data {
-                let first = (offset / cluster_size).max(next);
-                let end = extent.end().div_ceil(cluster_size);
-                if first < end {
-                    map.push(first, end - first)?;
-                    next = end;
-                }
-            }
-            offset = extent.end();
-        }
-        Ok(map)
-    }
-
-    fn push(&mut self, cluster: u64, count: u64) -> Result<()> {
-        let adjoins = self.runs.last().is_some_and(|last| last.cluster + (self.total - last.before) == cluster);
-        if !adjoins {
-            if self.runs.len() == MAX_RUNS {
-                return Err(Error::new(ErrorKind::TooLarge, format!("the disk has more than {MAX_RUNS} runs of data"))
-                    .with_hint("choose a larger cluster size"));
-            }
-            self.runs.push(Stored { cluster, before: self.total });
-        }
-        self.total += count;
-        Ok(())
-    }
-
-    fn count(&self, run: usize) -> u64 {
-        self.runs.get(run + 1).map_or(self.total, |next| next.before) - self.runs[run].before
-    }
-
-    /// Returns how many stored clusters lie before cluster `cluster` of the disk, and whether it is stored itself.
-    fn rank(&self, cluster: u64) -> (u64, bool) {
-        let Some(run) = self.runs.partition_point(|run| run.cluster <= cluster).checked_sub(1) else {
-            return (0, false);
-        };
-        let (first, count) = (self.runs[run], self.count(run));
-        let within = cluster - first.cluster;
-        (first.before + within.min(count), within < count)
-    }
-
-    /// Returns the number in the disk of stored cluster `number`, and how many follow it in both file and disk.
-    fn locate(&self, number: u64) -> (u64, u64) {
-        let run = self.runs.partition_point(|run| run.before <= number) - 1;
-        let within = number - self.runs[run].before;
-        (self.runs[run].cluster + within, self.count(run) - within)
-    }
+/// Returns the file that holds `disk`.
+pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Output> {
+    let cluster_size = options.power_of_two("cluster_size", DEFAULT_CLUSTER_SIZE, CLUSTER_SIZES)?;
+    let stored = Stored::new(disk, cluster_size)?;
+    Ok(Output::Layout(Arc::new(Layout::new(cluster_size, stored)?)))
 }
 
 /// The clusters of the file that each part takes.
@@ -114,8 +46,7 @@ struct Parts {
 }
 
 struct Layout {
-    disk: Arc<dyn Source>,
-    runs: Runs,
+    stored: Stored,
     /// Numbers of the L2 tables that exist, in order.
     tables: Vec<u64>,
     cluster_size: u64,
@@ -124,11 +55,11 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(disk: Arc<dyn Source>, cluster_size: u64, runs: Runs) -> Result<Self> {
+    fn new(cluster_size: u64, stored: Stored) -> Result<Self> {
         let l2_entries = cluster_size / 8;
-        let l1_entries = disk.len().div_ceil(cluster_size * l2_entries);
+        let size = stored.disk().len();
+        let l1_entries = size.div_ceil(cluster_size * l2_entries);
         if l1_entries > MAX_L1_ENTRIES {
-            let size = disk.len();
             return Err(Error::new(
                 ErrorKind::TooLarge,
                 format!("a disk of {size} bytes in clusters of {cluster_size}"),
@@ -136,14 +67,13 @@ impl Layout {
             .with_hint("choose a larger cluster size"));
         }
         let mut tables = Vec::new();
-        for run in 0..runs.runs.len() {
-            let first = runs.runs[run].cluster;
-            let (from, to) = (first / l2_entries, (first + runs.count(run) - 1) / l2_entries);
+        for (first, count) in stored.runs() {
+            let (from, to) = (first / l2_entries, (first + count - 1) / l2_entries);
             let from = tables.last().map_or(from, |last: &u64| from.max(last + 1));
             tables.extend(from..=to);
         }
-        let parts = parts(cluster_size, (l1_entries * 8).div_ceil(cluster_size), tables.len() as u64, runs.total);
-        Ok(Self { disk, runs, tables, cluster_size, l1_entries, parts })
+        let parts = parts(cluster_size, (l1_entries * 8).div_ceil(cluster_size), tables.len() as u64, stored.count());
+        Ok(Self { stored, tables, cluster_size, l1_entries, parts })
     }
 
     fn header(&self) -> Vec<u8> {
@@ -153,7 +83,7 @@ impl Layout {
         header.extend(3_u32.to_be_bytes());
         header.extend([0; 12]); // No backing file.
         header.extend(self.cluster_size.trailing_zeros().to_be_bytes());
-        header.extend(self.disk.len().to_be_bytes());
+        header.extend(self.stored.disk().len().to_be_bytes());
         header.extend(0_u32.to_be_bytes()); // No encryption.
         header.extend((self.l1_entries as u32).to_be_bytes());
         header.extend(offset(&self.parts.l1).to_be_bytes());
@@ -179,7 +109,7 @@ impl Layout {
     fn l2_entry(&self, index: u64) -> u64 {
         let entries = self.cluster_size / 8;
         let cluster = self.tables[(index / entries) as usize] * entries + index % entries;
-        match self.runs.rank(cluster) {
+        match self.stored.rank(cluster) {
             (number, true) => ((self.parts.data.start + number) * self.cluster_size) | COPIED,
             (_, false) => 0,
         }
@@ -196,7 +126,7 @@ impl Layout {
         let cluster = offset / self.cluster_size;
         let parts = &self.parts;
         if parts.data.contains(&cluster) {
-            return self.read_data(buf, offset - parts.data.start * self.cluster_size);
+            return self.stored.read(buf, offset - parts.data.start * self.cluster_size);
         }
         let part = [&parts.refcount_table, &parts.refcount_blocks, &parts.l1, &parts.l2]
             .into_iter()
@@ -216,26 +146,6 @@ impl Layout {
             let header = self.header();
             fill(buf, within, |index| [header.get(index as usize).copied().unwrap_or(0)]);
         }
-        Ok(length)
-    }
-
-    /// Returns the byte of the disk that lies at byte `within` of the data clusters, and the bytes that follow it in both.
-    fn disk_range(&self, within: u64) -> (u64, u64) {
-        let (cluster, count) = self.runs.locate(within / self.cluster_size);
-        let within = within % self.cluster_size;
-        (cluster * self.cluster_size + within, count * self.cluster_size - within)
-    }
-
-    fn read_data(&self, buf: &mut [u8], within: u64) -> Result<usize> {
-        let (start, follow) = self.disk_range(within);
-        let length = follow.min(buf.len() as u64) as usize;
-        // The last cluster may reach past the end of the disk; that part is zeros.
-        let inside = self.disk.len().saturating_sub(start).min(length as u64) as usize;
-        let (data, padding) = buf[..length].split_at_mut(inside);
-        if !data.is_empty() {
-            self.disk.read_at(data, start)?;
-        }
-        padding.fill(0);
         Ok(length)
     }
 }
@@ -260,12 +170,8 @@ impl Source for Layout {
         if offset < tables {
             return Ok(Extent { offset, length: tables - offset, kind: ExtentKind::Data });
         }
-        let (start, follow) = self.disk_range(offset - tables);
-        if start >= self.disk.len() {
-            return Ok(Extent { offset, length: follow, kind: ExtentKind::Zero });
-        }
-        let extent = self.disk.extent_at(start)?;
-        Ok(Extent { offset, length: extent.length.min(follow), kind: extent.kind })
+        let (length, kind) = self.stored.extent(offset - tables)?;
+        Ok(Extent { offset, length, kind })
     }
 }
 
@@ -289,16 +195,4 @@ fn parts(cluster_size: u64, l1: u64, l2: u64, data: u64) -> Parts {
         part
     };
     Parts { refcount_table: take(table), refcount_blocks: take(blocks), l1: take(l1), l2: take(l2), data: take(data) }
-}
-
-/// Fills `buf` from byte `within` of a table whose entries `entry` makes.
-fn fill<const N: usize>(buf: &mut [u8], within: u64, entry: impl Fn(u64) -> [u8; N]) {
-    let size = N as u64;
-    let (mut index, mut skip, mut done) = (within / size, (within % size) as usize, 0);
-    while done < buf.len() {
-        let bytes = &entry(index)[skip..];
-        let length = bytes.len().min(buf.len() - done);
-        buf[done..done + length].copy_from_slice(&bytes[..length]);
-        (index, skip, done) = (index + 1, 0, done + length);
-    }
 }

@@ -10,7 +10,8 @@ use crate::format::Format;
 use crate::gate::{Gate, ask};
 use crate::mapped::{BlockMap, MappedDisk, Place, Run};
 use crate::opened::Opened;
-use crate::source::{Extent, Source, check_offset, check_range};
+use crate::slice::Slice;
+use crate::source::Source;
 
 const SECTOR: u64 = 512;
 const HEADER_LENGTH: usize = 1024;
@@ -51,35 +52,12 @@ fn open_fixed(file: Arc<dyn Source>, footer: &Footer) -> Result<Opened> {
         )));
     }
     Ok(Opened {
-        disk: Arc::new(Front { file, length: footer.size }),
+        disk: Arc::new(Slice::new(file, 0, footer.size, "the fixed VHD")?),
         format: Format::Vhd,
         variant: "fixed".to_owned(),
         block_size: None,
         notes: Vec::new(),
     })
-}
-
-/// The first bytes of a file.
-struct Front {
-    file: Arc<dyn Source>,
-    length: u64,
-}
-
-impl Source for Front {
-    fn len(&self) -> u64 {
-        self.length
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        check_range(self.length, offset, buf.len())?;
-        self.file.read_at(buf, offset)
-    }
-
-    fn extent_at(&self, offset: u64) -> Result<Extent> {
-        check_offset(self.length, offset)?;
-        let extent = self.file.extent_at(offset)?;
-        Ok(Extent { length: extent.length.min(self.length - offset), ..extent })
-    }
 }
 
 /// The header of a dynamic or differencing disk: 1024 bytes, big-endian.

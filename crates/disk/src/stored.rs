@@ -1,0 +1,130 @@
+//! Which units of a disk (clusters, blocks, grains) a layout stores, and where: those that hold any data, in order.
+
+use std::sync::Arc;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{ExtentKind, Source};
+
+/// The map of a disk has at most this many runs of stored units, which take 16 bytes each.
+const MAX_RUNS: usize = 16 << 20;
+
+/// Neighbouring stored units.
+#[derive(Debug, Clone, Copy)]
+struct Run {
+    /// Number of the first one in the disk.
+    unit: u64,
+    /// How many are stored before it.
+    before: u64,
+}
+
+/// Which units of the disk are stored, in order, and the disk that holds their bytes.
+pub(crate) struct Stored {
+    disk: Arc<dyn Source>,
+    unit_size: u64,
+    runs: Vec<Run>,
+    total: u64,
+}
+
+impl Stored {
+    /// Finds the units of `unit_size` bytes of `disk` that hold any data by its extents; the data are not looked at.
+    pub(crate) fn new(disk: Arc<dyn Source>, unit_size: u64) -> Result<Self> {
+        let len = disk.len();
+        let mut map = Self { disk, unit_size, runs: Vec::new(), total: 0 };
+        let (mut offset, mut next) = (0, 0);
+        while offset < len {
+            let extent = map.disk.extent_at(offset)?;
+            if extent.kind == ExtentKind::Data {
+                let first = (offset / unit_size).max(next);
+                let end = extent.end().div_ceil(unit_size);
+                if first < end {
+                    map.push(first, end - first)?;
+                    next = end;
+                }
+            }
+            offset = extent.end();
+        }
+        Ok(map)
+    }
+
+    fn push(&mut self, unit: u64, count: u64) -> Result<()> {
+        let adjoins = self.runs.last().is_some_and(|last| last.unit + (self.total - last.before) == unit);
+        if !adjoins {
+            if self.runs.len() == MAX_RUNS {
+                return Err(Error::new(ErrorKind::TooLarge, format!("the disk has more than {MAX_RUNS} runs of data"))
+                    .with_hint("choose larger clusters or blocks"));
+            }
+            self.runs.push(Run { unit, before: self.total });
+        }
+        self.total += count;
+        Ok(())
+    }
+
+    /// Returns the disk.
+    pub(crate) fn disk(&self) -> &Arc<dyn Source> {
+        &self.disk
+    }
+
+    /// Returns how many units are stored.
+    pub(crate) fn count(&self) -> u64 {
+        self.total
+    }
+
+    /// Returns the runs of stored units in order: the number of the first in the disk, and how many they are.
+    pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
+        (0..self.runs.len()).map(|run| (self.runs[run].unit, self.length(run)))
+    }
+
+    fn length(&self, run: usize) -> u64 {
+        self.runs.get(run + 1).map_or(self.total, |next| next.before) - self.runs[run].before
+    }
+
+    /// Returns how many stored units lie before unit `unit` of the disk, and whether it is stored itself.
+    pub(crate) fn rank(&self, unit: u64) -> (u64, bool) {
+        let Some(run) = self.runs.partition_point(|run| run.unit <= unit).checked_sub(1) else {
+            return (0, false);
+        };
+        let (first, count) = (self.runs[run], self.length(run));
+        let within = unit - first.unit;
+        (first.before + within.min(count), within < count)
+    }
+
+    /// Returns the number in the disk of stored unit `number`, and how many units, itself included, lie one after the
+    /// other both in the disk and among the stored ones from there on.
+    pub(crate) fn locate(&self, number: u64) -> (u64, u64) {
+        let run = self.runs.partition_point(|run| run.before <= number) - 1;
+        let within = number - self.runs[run].before;
+        (self.runs[run].unit + within, self.length(run) - within)
+    }
+
+    /// Returns the byte of the disk that lies at byte `within` of the stored units put one after the other, and how many
+    /// bytes follow one another in both from there on.
+    fn disk_range(&self, within: u64) -> (u64, u64) {
+        let (unit, count) = self.locate(within / self.unit_size);
+        let within = within % self.unit_size;
+        (unit * self.unit_size + within, count * self.unit_size - within)
+    }
+
+    /// Fills the beginning of `buf` from byte `within` of the stored units put one after the other; returns how many
+    /// bytes were filled. The last unit may reach past the end of the disk, with zeros.
+    pub(crate) fn read(&self, buf: &mut [u8], within: u64) -> Result<usize> {
+        let (start, follow) = self.disk_range(within);
+        let length = follow.min(buf.len() as u64) as usize;
+        let inside = self.disk.len().saturating_sub(start).min(length as u64) as usize;
+        let (data, padding) = buf[..length].split_at_mut(inside);
+        if !data.is_empty() {
+            self.disk.read_at(data, start)?;
+        }
+        padding.fill(0);
+        Ok(length)
+    }
+
+    /// Returns what lies from byte `within` of the stored units put one after the other: how many bytes, and of which kind.
+    pub(crate) fn extent(&self, within: u64) -> Result<(u64, ExtentKind)> {
+        let (start, follow) = self.disk_range(within);
+        if start >= self.disk.len() {
+            return Ok((follow, ExtentKind::Zero));
+        }
+        let extent = self.disk.extent_at(start)?;
+        Ok((extent.length.min(follow), extent.kind))
+    }
+}

@@ -1,0 +1,14 @@
+//! Every format against tools that nobody here wrote, and against crafted files.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod luks;
+mod old;
+mod ova;
+mod qcow2;
+mod vdi;
+mod vhd;
+mod vhdx;
+mod vmdk;
+mod wrap;

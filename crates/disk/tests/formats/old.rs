@@ -1,0 +1,1 @@
+//! qcow version 1, QED and Parallels, against qemu-img.

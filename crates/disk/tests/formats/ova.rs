@@ -1,0 +1,1 @@
+//! OVA: archives of disks with a description.

@@ -1,0 +1,1 @@
+//! The VDI writer, against qemu-img.

@@ -1,0 +1,1 @@
+//! The VHD writer, against qemu-img.

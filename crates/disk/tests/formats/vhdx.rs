@@ -1,0 +1,1 @@
+//! VHDX, against qemu-img.

@@ -1,0 +1,1 @@
+//! VMDK: sets of files, old kinds, and the writers, against qemu-img.
