@@ -51,9 +51,8 @@ enum Task {
         /// What to time
         #[arg(value_enum, default_value = "disk")]
         what: bench::What,
-        /// Use this binary instead of building one
-        #[arg(long, value_name = "FILE")]
-        binary: Option<PathBuf>,
+        #[command(flatten)]
+        options: bench::Options,
     },
     /// Make the demo's disk and print where it lies
     Disk,
@@ -67,7 +66,7 @@ fn main() -> ExitCode {
         Task::Test { slow: false } => tests::run(),
         Task::Test { slow: true } => tests::run_slow(),
         Task::Check => check::run(),
-        Task::Bench { what, binary } => bench::run_one(what, binary),
+        Task::Bench { what, options } => bench::run_one(what, options),
         Task::Disk => demo::ensure_disk().map(|(disk, _)| println!("{}\n{}", disk.raw.display(), disk.vmdk.display())),
         Task::Clients => clients::install().map(|folder| println!("{}", folder.display())),
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::error::Result;
 use crate::format::Format;
-use crate::gate::Deny;
+use crate::gate::Gate;
 use crate::open::open;
 use crate::probe::probe;
 use crate::source::{ExtentKind, Source};
@@ -28,14 +28,14 @@ pub struct Info {
     pub notes: Vec<String>,
 }
 
-/// Looks at `source`, which is probed if `format` is not given. No other file is opened.
-pub fn info(source: Arc<dyn Source>, format: Option<Format>) -> Result<Info> {
+/// Looks at `source`, which is probed if `format` is not given; what it asks for is asked of `gate`.
+pub fn info(source: Arc<dyn Source>, format: Option<Format>, gate: &dyn Gate) -> Result<Info> {
     let format = match format {
         Some(format) => format,
         None => probe(&*source)?,
     };
     let file_size = source.len();
-    let opened = open(source, format, &Deny)?;
+    let opened = open(source, format, gate)?;
     let mut allocated = 0;
     let mut offset = 0;
     while offset < opened.disk.len() {

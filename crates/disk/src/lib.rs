@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod convert;
+pub mod copy;
 pub mod error;
 pub mod file;
 pub mod format;
@@ -22,6 +23,7 @@ pub mod write;
 mod claims;
 mod fields;
 mod formats;
+mod hashed;
 mod inflate;
 mod mapped;
 mod opened;
@@ -29,9 +31,12 @@ mod pipeline;
 mod slice;
 mod stored;
 mod tables;
+mod temporary;
 mod wrap;
+mod zeros;
 
-pub use convert::{ConvertOptions, Copied, convert, copy_to_file, write_to_file};
+pub use convert::{ConvertOptions, Converted, convert, convert_to_stream, write_in_order, write_to_file};
+pub use copy::{Copied, CopyOptions, copy_to_file};
 pub use error::{Error, ErrorKind, Result};
 pub use file::FileSource;
 pub use format::Format;

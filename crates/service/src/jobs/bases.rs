@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use catalog::contents;
-use disk::ConvertOptions;
+use disk::CopyOptions;
 use disk::source::{Extent, Source};
 use model::{ContentId, DiskFormat};
 
@@ -99,8 +99,7 @@ fn write(file: Arc<dyn Source>, format: DiskFormat, part: &Path, path: &Path, sh
         // At most 90, so it fits.
         told.tell("base", (u128::from(done) * u128::from(PERCENT) / u128::from(total.max(1))) as u8);
     };
-    let options =
-        ConvertOptions { threads: THREADS, sparse: true, progress: Some(&progress), ..ConvertOptions::default() };
+    let options = CopyOptions { threads: THREADS, sync: true, progress: Some(&progress), ..CopyOptions::default() };
     disk::copy_to_file(&Stoppable { disk, shared }, &target, &options)?;
     target.sync_all().map_err(failed)?;
     drop(target);

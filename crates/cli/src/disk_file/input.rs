@@ -1,0 +1,106 @@
+//! The file that is read, and what goes with it: its other files, its passphrase, which of its disks is meant.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use clap::Args;
+use disk::{FileSource, Format, Given, Opened};
+use tempfile::NamedTempFile;
+use zeroize::Zeroizing;
+
+use crate::error::{Failure, Result};
+
+/// A passphrase longer than this is another file given by mistake.
+const MAX_PASSPHRASE: u64 = 64 << 10;
+
+/// How a file is to be read.
+#[derive(Debug, Args)]
+pub(super) struct Input {
+    /// The file's format; found out where it is not told
+    #[arg(short, long)]
+    pub(super) format: Option<Format>,
+    /// Another file of the same disk, for VMDK disks of several files; may be repeated
+    #[arg(long, value_name = "FILE")]
+    extent: Vec<PathBuf>,
+    /// Which disk of an archive of several
+    #[arg(long, value_name = "NAME")]
+    member: Option<String>,
+    /// A file that holds the passphrase of an encrypted disk; a line break at its end is left out
+    #[arg(long, value_name = "FILE")]
+    passphrase_file: Option<PathBuf>,
+}
+
+impl Input {
+    /// Returns what the file may ask for.
+    pub(super) fn gate(&self) -> Result<Given> {
+        let mut given = Given::new();
+        for path in &self.extent {
+            let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+                Failure::new(format!("`{}` has no name that a disk could have for it", path.display()))
+            })?;
+            given = given.with_file(name, Arc::new(FileSource::open(path)?));
+        }
+        if let Some(name) = &self.member {
+            given = given.with_member(name);
+        }
+        if let Some(path) = &self.passphrase_file {
+            given = given.with_passphrase(passphrase(path)?);
+        }
+        Ok(given)
+    }
+
+    /// Opens the disk in the file at `path`.
+    pub(super) fn open(&self, path: &Path) -> Result<Opened> {
+        let source = Arc::new(FileSource::open(path)?);
+        let format = match self.format {
+            Some(format) => format,
+            None => disk::probe(&*source)?,
+        };
+        Ok(disk::open(source, format, &self.gate()?)?)
+    }
+}
+
+/// Reads a passphrase from a file.
+pub(super) fn passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
+    let failed =
+        |error: io::Error| Failure::new(format!("cannot read the passphrase in `{}`: {error}", path.display()));
+    if fs::metadata(path).map_err(failed)?.len() > MAX_PASSPHRASE {
+        return Err(Failure::new(format!("`{}` is too large for a passphrase", path.display())));
+    }
+    let mut bytes = Zeroizing::new(fs::read(path).map_err(failed)?);
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if bytes.is_empty() {
+        return Err(Failure::new(format!("`{}` holds no passphrase", path.display())));
+    }
+    Ok(bytes)
+}
+
+/// A file to read by position: the one that was named, or what came through standard input.
+pub(super) enum Local {
+    Named(PathBuf),
+    Spooled(NamedTempFile),
+}
+
+impl Local {
+    /// Takes the file at `path`; `-` is standard input, which is kept in a temporary file because disks are not read
+    /// from their beginning to their end.
+    pub(super) fn new(path: PathBuf) -> Result<Self> {
+        if path != Path::new("-") {
+            return Ok(Self::Named(path));
+        }
+        let mut file = NamedTempFile::with_prefix("molde-stdin-")?;
+        io::copy(&mut io::stdin().lock(), file.as_file_mut())?;
+        Ok(Self::Spooled(file))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        match self {
+            Self::Named(path) => path,
+            Self::Spooled(file) => file.path(),
+        }
+    }
+}
