@@ -46,6 +46,13 @@ impl Stored {
         Ok(map)
     }
 
+    /// Takes all units of `disk`, with or without data.
+    pub(crate) fn all(disk: Arc<dyn Source>, unit_size: u64) -> Self {
+        let total = disk.len().div_ceil(unit_size);
+        let runs = if total > 0 { vec![Run { unit: 0, before: 0 }] } else { Vec::new() };
+        Self { disk, unit_size, runs, total }
+    }
+
     fn push(&mut self, unit: u64, count: u64) -> Result<()> {
         let adjoins = self.runs.last().is_some_and(|last| last.unit + (self.total - last.before) == unit);
         if !adjoins {

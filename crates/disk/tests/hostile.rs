@@ -444,8 +444,7 @@ fn probing() {
     assert_eq!(of(b"just a text file\n"), Format::Raw);
     assert_eq!(of(&[0; 100_000]), Format::Raw);
     for (format, start) in [
-        (Format::Vhdx, &b"vhdxfile"[..]),
-        (Format::Qcow1, b"QFI\xfb\0\0\0\x01"),
+        (Format::Qcow1, &b"QFI\xfb\0\0\0\x01"[..]),
         (Format::Qed, b"QED\0"),
         (Format::Parallels, b"WithoutFreeSpace"),
         (Format::Luks, b"LUKS\xba\xbe\0\x02"),

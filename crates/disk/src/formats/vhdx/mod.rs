@@ -1,21 +1,13 @@
-//! vhdx: not yet.
+//! VHDX, fixed and dynamic, after Microsoft's [MS-VHDX], "Virtual Hard Disk v2 (VHDX) File Format".
 
-use std::sync::Arc;
+mod bat;
+mod header;
+mod log;
+mod metadata;
+mod overlay;
+mod read;
+mod structures;
+mod write;
 
-use crate::error::{Error, Result};
-use crate::gate::Gate;
-use crate::opened::Opened;
-use crate::options::{Known, WriteOptions};
-use crate::source::Source;
-use crate::write::Output;
-
-/// The options of the writer.
-pub(crate) const OPTIONS: &[Known] = &[];
-
-pub(crate) fn open(_file: Arc<dyn Source>, _gate: &dyn Gate) -> Result<Opened> {
-    Err(Error::unsupported("files in format vhdx are not read"))
-}
-
-pub(crate) fn write(_disk: Arc<dyn Source>, _options: &WriteOptions) -> Result<Output> {
-    Err(Error::unsupported("files in format vhdx are not written"))
-}
+pub(crate) use read::open;
+pub(crate) use write::{OPTIONS, write};
