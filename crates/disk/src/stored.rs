@@ -2,6 +2,9 @@
 
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
+use uuid::{Builder, Uuid};
+
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ExtentKind, Source};
 
@@ -79,6 +82,20 @@ impl Stored {
     /// Returns the runs of stored units in order: the number of the first in the disk, and how many they are.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (u64, u64)> {
         (0..self.runs.len()).map(|run| (self.runs[run].unit, self.length(run)))
+    }
+
+    /// Returns a UUID (version 8) for a file of kind `what`, made of the size of the disk and of which units are stored.
+    /// So the same disk always gets the same one, and its data need not be read for it.
+    pub(crate) fn uuid(&self, what: &str) -> Uuid {
+        let mut hash = Sha256::new();
+        hash.update(what);
+        hash.update([self.disk.len().to_le_bytes(), self.unit_size.to_le_bytes()].as_flattened());
+        for (unit, count) in self.runs() {
+            hash.update([unit.to_le_bytes(), count.to_le_bytes()].as_flattened());
+        }
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&hash.finalize()[..16]);
+        Builder::from_custom_bytes(bytes).into_uuid()
     }
 
     fn length(&self, run: usize) -> u64 {

@@ -5,7 +5,7 @@ mod common;
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Folder, check_extents, open_bytes, open_file, qemu_img, read_all, seeded_disk, text};
+use common::{Folder, Striped, check_extents, open_bytes, open_file, qemu_img, read_all, seeded_disk, text};
 use disk::{CopyOptions, ErrorKind, Extent, ExtentKind, FileSource, Format, Source, WriteOptions};
 use proptest::prelude::*;
 
@@ -111,40 +111,6 @@ fn options_and_formats() {
     assert!(of("colour", "red").unwrap_err().to_string().contains("colour"));
     for wrong in ["4M", "é", "0", "1000", "256"] {
         assert_eq!(of("cluster_size", wrong).unwrap_err().kind(), ErrorKind::Unsupported);
-    }
-}
-
-/// A disk whose extents are given, with bytes that tell their place.
-#[derive(Debug, Clone)]
-struct Striped {
-    runs: Vec<(u64, bool)>,
-    tail: u64,
-}
-
-impl Source for Striped {
-    fn len(&self) -> u64 {
-        self.runs.iter().map(|run| run.0).sum::<u64>() + self.tail
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
-        disk::source::check_range(self.len(), offset, buf.len())?;
-        for (at, byte) in (offset..).zip(buf) {
-            let data = self.extent_at(at)?.kind == ExtentKind::Data;
-            *byte = if data { (at / 512 % 251) as u8 + 1 } else { 0 };
-        }
-        Ok(())
-    }
-
-    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
-        let mut end = 0;
-        for (length, data) in &self.runs {
-            end += length;
-            if offset < end {
-                let kind = if *data { ExtentKind::Data } else { ExtentKind::Zero };
-                return Ok(Extent { offset, length: end - offset, kind });
-            }
-        }
-        Ok(Extent { offset, length: self.len() - offset, kind: ExtentKind::Zero })
     }
 }
 

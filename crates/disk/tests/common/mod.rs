@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use disk::{Deny, ExtentKind, FileSource, Format, Opened, Source};
+use disk::{CopyOptions, Deny, Extent, ExtentKind, FileSource, Format, Opened, Source};
+use proptest::prelude::*;
 
 /// Runs a QEMU tool; its absence is a failure, because these tests prove nothing without it.
 pub(crate) fn qemu(tool: &str, arguments: &[&str]) -> String {
@@ -153,4 +154,96 @@ pub(crate) fn with_footer(image: &[u8]) -> Vec<u8> {
     let footer = bytes[..512].to_vec();
     bytes[56..64].fill(0xff);
     [bytes, marker, footer, vec![0; 512]].concat()
+}
+
+/// A disk whose extents are given, with bytes that tell their place.
+#[derive(Debug, Clone)]
+pub(crate) struct Striped {
+    pub(crate) runs: Vec<(u64, bool)>,
+    pub(crate) tail: u64,
+}
+
+impl Source for Striped {
+    fn len(&self) -> u64 {
+        self.runs.iter().map(|run| run.0).sum::<u64>() + self.tail
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
+        disk::source::check_range(self.len(), offset, buf.len())?;
+        let mut at = offset;
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let extent = self.extent_at(at)?;
+            let (part, after) = rest.split_at_mut(extent.length.min(rest.len() as u64) as usize);
+            let data = extent.kind == ExtentKind::Data;
+            for (at, byte) in (at..).zip(part.iter_mut()) {
+                *byte = if data { (at / 512 % 251) as u8 + 1 } else { 0 };
+            }
+            at += part.len() as u64;
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
+        let mut end = 0;
+        for (length, data) in &self.runs {
+            end += length;
+            if offset < end {
+                let kind = if *data { ExtentKind::Data } else { ExtentKind::Zero };
+                return Ok(Extent { offset, length: end - offset, kind });
+            }
+        }
+        Ok(Extent { offset, length: self.len() - offset, kind: ExtentKind::Zero })
+    }
+}
+
+/// Disks of some runs of up to `longest` bytes.
+pub(crate) fn striped(longest: u64) -> impl Strategy<Value = Striped> {
+    (prop::collection::vec((1..longest, any::<bool>()), 0..8), 0_u64..5000)
+        .prop_map(|(runs, tail)| Striped { runs, tail })
+}
+
+/// Settings for `cases` cases of a property.
+pub(crate) fn cases(cases: u32) -> ProptestConfig {
+    ProptestConfig { cases, failure_persistence: None, ..ProptestConfig::default() }
+}
+
+/// Checks that the layout of `disk` is one file whatever range of it is read, and that the disk comes out again, with
+/// zeros up to the size that the format needs.
+pub(crate) fn check_ranges(layout: &dyn Source, format: Format, disk: &dyn Source, seed: u64) {
+    let whole = read_all(layout, usize::MAX).unwrap();
+    let mut numbers = Numbers::new(seed);
+    for _ in 0..20 {
+        let start = numbers.below(whole.len() as u64);
+        // Half of the ranges end soon, and half may go over several blocks.
+        let most = if numbers.below(2) == 0 { 2000 } else { 5 << 20 };
+        let length = numbers.below(most).min(whole.len() as u64 - start) as usize;
+        let mut bytes = vec![0xee; length];
+        layout.read_at(&mut bytes, start).unwrap();
+        assert!(bytes == whole[start as usize..start as usize + length], "{length} bytes at {start}");
+    }
+    check_extents(layout, &whole);
+    let read = read_all(&*open_bytes(whole, format).unwrap().disk, 1 << 20).unwrap();
+    let (same, padding) = read.split_at(usize::try_from(disk.len()).unwrap());
+    assert!(same == read_all(disk, 1 << 20).unwrap());
+    assert!(padding.iter().all(|byte| *byte == 0));
+}
+
+/// Writes the layout of the raw file to a file, which qemu-img and the reader must find to be the same disk; returns it.
+pub(crate) fn check_layout(folder: &Folder, raw: &Path, layout: &dyn Source, format: Format) -> PathBuf {
+    let path = folder.path("layout");
+    let file = std::fs::File::create(&path).unwrap();
+    let copied = disk::copy_to_file(layout, &file, &CopyOptions::default()).unwrap();
+    assert_eq!(copied.bytes_total, layout.len());
+    let name = if format == Format::Vhd { "vpc" } else { format.as_str() };
+    let report = qemu_img(&["compare", "-f", "raw", "-F", name, text(raw), text(&path)]);
+    assert!(report.contains("identical"), "{report}");
+    let bytes = std::fs::read(&path).unwrap();
+    assert!(read_all(layout, 100_001).unwrap() == bytes);
+    let opened = open_file(&path, format).unwrap();
+    check_extents(layout, &bytes);
+    let (read, expected) = (read_all(&*opened.disk, 1 << 20).unwrap(), std::fs::read(raw).unwrap());
+    assert!(read.starts_with(&expected) && read[expected.len()..].iter().all(|byte| *byte == 0));
+    path
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::common::{
     Folder, Numbers, check_extents, open_bytes, open_file, qemu, qemu_img, read_all, seeded_disk, text,
 };
-use disk::{ConvertOptions, FileSource, Format, Source, WriteOptions, probe};
+use disk::{CopyOptions, FileSource, Format, Source, WriteOptions, probe};
 
 const MIB: u64 = 1 << 20;
 
@@ -100,7 +100,7 @@ fn check_written(folder: &Folder, raw: &Path, list: &[(&str, &str)]) -> u64 {
     let layout = disk::layout(Arc::clone(&source), Format::Vhdx, &options(list)).unwrap();
     let path = folder.path("layout.vhdx");
     let file = std::fs::File::create(&path).unwrap();
-    disk::copy_to_file(&*layout, &file, &ConvertOptions::default()).unwrap();
+    disk::copy_to_file(&*layout, &file, &CopyOptions::default()).unwrap();
     let report = qemu_img(&["check", "-f", "vhdx", text(&path)]);
     assert!(report.contains("No errors were found"), "{report}");
     let report = qemu_img(&["compare", "-f", "raw", "-F", "vhdx", text(raw), text(&path)]);

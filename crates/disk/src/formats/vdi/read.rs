@@ -13,13 +13,13 @@ use crate::source::Source;
 
 /// Stands at byte 64.
 pub(crate) const SIGNATURE: u32 = 0xbeda_107f;
-const HEADER_LENGTH: u64 = 512;
-const VERSION: u32 = 0x0001_0001;
+pub(super) const HEADER_LENGTH: u64 = 512;
+pub(super) const VERSION: u32 = 0x0001_0001;
 /// The only size that VirtualBox makes and QEMU reads.
-const BLOCK_SIZE: u64 = 1 << 20;
+pub(super) const BLOCK_SIZE: u64 = 1 << 20;
 /// The table of blocks is at most 32 MiB: 8 TiB of disk.
-const MAX_BLOCKS: u64 = (32 << 20) / 4;
-const UNALLOCATED: u32 = 0xffff_ffff;
+pub(super) const MAX_BLOCKS: u64 = (32 << 20) / 4;
+pub(super) const UNALLOCATED: u32 = 0xffff_ffff;
 /// The block was discarded and reads as zeros.
 const ZERO: u32 = 0xffff_fffe;
 

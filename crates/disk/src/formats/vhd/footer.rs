@@ -13,7 +13,7 @@ const OLD_LENGTH: u64 = 511;
 /// The largest geometry there is, 65535 x 16 x 255 sectors; disks from here on have no exact geometry.
 const MAX_GEOMETRY: u64 = 65535 * 16 * 255;
 /// 2040 GiB, the largest disk of the format.
-const MAX_SIZE: u64 = 2040 << 30;
+pub(super) const MAX_SIZE: u64 = 2040 << 30;
 
 /// What kind of disk it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,19 +90,25 @@ fn find(file: &dyn Source) -> Result<(u64, Vec<u8>)> {
 
 /// Checks the sum of all bytes, complemented, that stands at `at`.
 pub(super) fn check_sum(bytes: &[u8], at: usize, what: &str) -> Result<()> {
-    let sum = bytes
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| !(at..at + 4).contains(i))
-        .map(|(_, byte)| u32::from(*byte))
-        .sum::<u32>();
-    let (stated, found) = (be32(bytes, at), !sum);
+    let (stated, found) = (be32(bytes, at), sum_without(bytes, at));
     if stated == found {
         return Ok(());
     }
     Err(Error::corrupt(format!(
         "the checksum of {what} of the VHD is {stated:#010x}, and its bytes make {found:#010x}"
     )))
+}
+
+/// Returns the complement of the sum of all bytes except the four at `at`.
+fn sum_without(bytes: &[u8], at: usize) -> u32 {
+    let others = bytes.iter().enumerate().filter(|(i, _)| !(at..at + 4).contains(i));
+    !others.map(|(_, byte)| u32::from(*byte)).sum::<u32>()
+}
+
+/// Writes the checksum of `bytes` at `at`.
+pub(super) fn seal(bytes: &mut [u8], at: usize) {
+    let sum = sum_without(bytes, at);
+    bytes[at..at + 4].copy_from_slice(&sum.to_be_bytes());
 }
 
 /// Virtual PC, and QEMU as its imitator, show the guest what the geometry holds; all others the size field.
