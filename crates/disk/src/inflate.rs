@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 
 use flate2::{Decompress, FlushDecompress, Status};
+use libdeflater::Decompressor;
 use zstd::zstd_safe::{DCtx, find_frame_compressed_size};
 
 use crate::error::Result;
@@ -10,6 +11,7 @@ use crate::error::Result;
 thread_local! {
     // The state of a decoder is tens of kilobytes: made once for each thread, not once for each block.
     static DEFLATE: RefCell<Decompress> = RefCell::new(Decompress::new(false));
+    static DEFLATE_AT_ONCE: RefCell<Decompressor> = RefCell::new(Decompressor::new());
     static ZLIB: RefCell<Decompress> = RefCell::new(Decompress::new(true));
     static ZSTD: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -30,6 +32,11 @@ pub(crate) fn with_buffer<T>(length: usize, work: impl FnOnce(&mut [u8]) -> Resu
 /// Fills `out` from a raw deflate stream, which may go on after that and be followed by junk, as qcow2 allows.
 /// Returns whether `out` was filled.
 pub(crate) fn deflate(packed: &[u8], out: &mut [u8]) -> bool {
+    // Faster, but it knows only streams that end, and that end with the cluster.
+    let at_once = DEFLATE_AT_ONCE.with_borrow_mut(|decoder| decoder.deflate_decompress(packed, out));
+    if at_once.is_ok_and(|made| made == out.len()) {
+        return true;
+    }
     DEFLATE.with_borrow_mut(|decoder| {
         decoder.reset(false);
         let done = decoder.decompress(packed, out, FlushDecompress::Finish);

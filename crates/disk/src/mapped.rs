@@ -11,6 +11,9 @@ use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 /// Unpacked blocks stay in memory up to this many bytes for each open file.
 const CACHE_BYTES: u64 = 8 << 20;
 
+/// Compressed blocks that follow one another are unpacked together up to this many bytes of the disk.
+const MAX_TOGETHER: u64 = 2 << 20;
+
 /// One extent is put together from at most this many runs, so that asking for one stays cheap.
 const MAX_RUNS: usize = 256;
 
@@ -48,13 +51,30 @@ pub(crate) trait BlockMap: Send + Sync {
     /// inside the disk is inside the file.
     fn run_at(&self, index: u64, at_most: u64) -> Result<Run>;
 
-    /// Unpacks block `index` into `out`, which is one block long; at least `needed` bytes must come out.
+    /// Returns how many blocks a compressed one unpacks to; it begins at a multiple of that. Most formats have one.
+    fn packed_blocks(&self) -> u64 {
+        1
+    }
+
+    /// Unpacks block `index` into `out`, which is as long as [`BlockMap::packed_blocks`]; at least `needed` bytes must
+    /// come out.
     fn unpack(&self, packed: Packed, index: u64, needed: usize, out: &mut [u8]) -> Result<()> {
         let (_, _) = (needed, out);
         Err(Error::unsupported(format!(
             "block {index} at byte {} is compressed in a format that has none",
             packed.offset
         )))
+    }
+
+    /// Unpacks compressed blocks that follow one another in the disk from block `index` on, all of them whole, into `out`.
+    fn unpack_run(&self, run: &[Packed], index: u64, out: &mut [u8]) -> Result<()> {
+        let size = (self.packed_blocks() * self.block_size()) as usize;
+        for ((packed, index), out) in
+            run.iter().zip((index..).step_by(self.packed_blocks() as usize)).zip(out.chunks_exact_mut(size))
+        {
+            self.unpack(*packed, index, size, out)?;
+        }
+        Ok(())
     }
 }
 
@@ -69,7 +89,7 @@ pub(crate) struct MappedDisk<M> {
 impl<M: BlockMap> MappedDisk<M> {
     /// Makes the disk of `size` bytes whose blocks `map` finds in `file`.
     pub(crate) fn new(file: Arc<dyn Source>, size: u64, map: M) -> Self {
-        let unpacked = Unpacked::new(map.block_size());
+        let unpacked = Unpacked::new(map.packed_blocks() * map.block_size());
         Self { file, size, map, unpacked }
     }
 
@@ -77,21 +97,40 @@ impl<M: BlockMap> MappedDisk<M> {
         self.size.div_ceil(self.map.block_size())
     }
 
-    /// Reads from one compressed block: straight into `buf` if all of the block is wanted, else by way of the memory.
-    fn read_packed(&self, packed: Packed, index: u64, within: u64, buf: &mut [u8]) -> Result<()> {
-        let block_size = self.map.block_size();
-        if buf.len() as u64 == block_size {
-            return self.map.unpack(packed, index, buf.len(), buf);
+    /// Fills the beginning of `buf` from `within` bytes after the beginning of block `index`, which is compressed; returns
+    /// how many bytes were filled. Blocks that are wanted as a whole are unpacked straight into `buf`, a part of one goes
+    /// by way of the memory.
+    fn read_packed(&self, packed: Packed, index: u64, within: u64, buf: &mut [u8]) -> Result<usize> {
+        let (block_size, parts) = (self.map.block_size(), self.map.packed_blocks());
+        let (first, size) = (index - index % parts, parts * block_size);
+        let within = within + index % parts * block_size;
+        if within == 0 && buf.len() as u64 >= size {
+            let run = self.packed_run(packed, first, buf.len() as u64 / size)?;
+            let length = run.len() * size as usize;
+            self.map.unpack_run(&run, first, &mut buf[..length])?;
+            return Ok(length);
         }
-        let needed = (self.size - index * block_size).min(block_size) as usize;
-        let block = self.unpacked.get(index, || {
-            let mut block = vec![0; block_size as usize];
-            self.map.unpack(packed, index, needed, &mut block)?;
+        let needed = (self.size - first * block_size).min(size) as usize;
+        let unpacked = self.unpacked.get(first, || {
+            let mut block = vec![0; size as usize];
+            self.map.unpack(packed, first, needed, &mut block)?;
             Ok(block)
         })?;
-        let within = within as usize;
-        buf.copy_from_slice(&block[within..within + buf.len()]);
-        Ok(())
+        let length = (needed - within as usize).min(buf.len());
+        buf[..length].copy_from_slice(&unpacked[within as usize..][..length]);
+        Ok(length)
+    }
+
+    /// Returns the compressed blocks that follow one another in the disk from block `index` on, at most `at_most`.
+    fn packed_run(&self, packed: Packed, index: u64, at_most: u64) -> Result<Vec<Packed>> {
+        let parts = self.map.packed_blocks();
+        let at_most = at_most.min((MAX_TOGETHER / (parts * self.map.block_size())).max(1));
+        let mut run = vec![packed];
+        while (run.len() as u64) < at_most {
+            let Place::Packed(next) = self.map.run_at(index + run.len() as u64 * parts, parts)?.place else { break };
+            run.push(next);
+        }
+        Ok(run)
     }
 }
 
@@ -106,15 +145,14 @@ impl<M: BlockMap> Source for MappedDisk<M> {
         while !buf.is_empty() {
             let (index, within) = (offset / block_size, offset % block_size);
             let run = self.map.run_at(index, (within + buf.len() as u64).div_ceil(block_size))?;
-            let length = (run.blocks.saturating_mul(block_size) - within).min(buf.len() as u64) as usize;
-            let (part, rest) = buf.split_at_mut(length);
+            let mut length = (run.blocks.saturating_mul(block_size) - within).min(buf.len() as u64) as usize;
             match run.place {
-                Place::Zero => part.fill(0),
-                Place::Plain(start) => self.file.read_at(part, start + within)?,
-                Place::Packed(packed) => self.read_packed(packed, index, within, part)?,
+                Place::Zero => buf[..length].fill(0),
+                Place::Plain(start) => self.file.read_at(&mut buf[..length], start + within)?,
+                Place::Packed(packed) => length = self.read_packed(packed, index, within, buf)?,
             }
             offset += length as u64;
-            buf = rest;
+            buf = &mut buf[length..];
         }
         Ok(())
     }

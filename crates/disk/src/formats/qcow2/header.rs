@@ -11,16 +11,23 @@ const V3_LENGTH: u32 = 104;
 /// The L1 table is at most 32 MiB, as in QEMU: 2 PiB of disk with 64 KiB clusters.
 pub(super) const MAX_L1_ENTRIES: u64 = (32 << 20) / 8;
 /// The refcount table is at most 8 MiB, as in QEMU.
-const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
+pub(super) const MAX_REFCOUNT_TABLE: u64 = 8 << 20;
 const MAX_SNAPSHOTS: u32 = 65536;
 const MAX_NAME: u32 = 1023;
 const EXTERNAL_DATA_FILE: u32 = 0x4441_5441;
+/// The smallest cluster with subclusters, of which each is then one sector.
+const MIN_EXTENDED_BITS: u32 = 14;
 
 const DIRTY: u64 = 1 << 0;
 const CORRUPT: u64 = 1 << 1;
 const EXTERNAL_DATA: u64 = 1 << 2;
 const COMPRESSION_TYPE: u64 = 1 << 3;
 const EXTENDED_L2: u64 = 1 << 4;
+/// Of the features that a writer clears if it does not know them.
+const BITMAPS: u64 = 1 << 0;
+
+/// Refcounts of new files are 16 bits wide, as those of version 2 are.
+pub(super) const REFCOUNT_ORDER: u32 = 4;
 
 /// How compressed clusters are compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,18 +44,45 @@ pub(super) struct Header {
     pub(super) version: u32,
     pub(super) cluster_bits: u32,
     pub(super) size: u64,
+    pub(super) encryption: u32,
     pub(super) l1_offset: u64,
+    /// Entries of the L1 table.
+    pub(super) l1_size: u32,
     /// Entries of the L1 table that the size of the disk needs.
     pub(super) l1_needed: u64,
     pub(super) refcount_table_offset: u64,
     pub(super) refcount_table_length: u64,
+    /// A refcount is 2 to the power of this many bits wide.
+    pub(super) refcount_order: u32,
+    pub(super) snapshots: u32,
+    pub(super) snapshots_offset: u64,
     pub(super) compression: Compression,
+    /// L2 entries have a bitmap of subclusters.
+    pub(super) extended: bool,
+    pub(super) external_data: bool,
+    /// Bytes before the header extensions.
+    pub(super) length: u32,
+    /// Position and length of the name of the backing file, if there is one.
+    backing: Option<(u64, u32)>,
     pub(super) notes: Vec<String>,
 }
 
 impl Header {
     /// Reads and checks the header; what it names is asked of `gate`.
     pub(super) fn read(file: &dyn Source, gate: &dyn Gate) -> Result<Self> {
+        let header = Self::parse(file)?;
+        check_encryption(header.encryption)?;
+        if header.external_data {
+            refuse_data_file(file, u64::from(header.length), header.cluster_size(), gate)?;
+        }
+        if let Some((offset, length)) = header.backing {
+            refuse_backing_file(file, offset, length, gate)?;
+        }
+        Ok(header)
+    }
+
+    /// Reads and checks the header, whatever it names.
+    pub(super) fn parse(file: &dyn Source) -> Result<Self> {
         let bytes = head(file)?;
         let version = be32(&bytes, 4);
         match version {
@@ -63,24 +97,32 @@ impl Header {
             )));
         }
         check_inside("the first cluster of the qcow2 file", 0, 1 << cluster_bits, file.len())?;
+        let backing = be64(&bytes, 8);
         let mut header = Self {
             version,
             cluster_bits,
             size: be64(&bytes, 24),
+            encryption: be32(&bytes, 32),
             l1_offset: be64(&bytes, 40),
+            l1_size: be32(&bytes, 36),
             l1_needed: 0,
             refcount_table_offset: be64(&bytes, 48),
             refcount_table_length: u64::from(be32(&bytes, 56)) << cluster_bits,
+            refcount_order: REFCOUNT_ORDER,
+            snapshots: be32(&bytes, 60),
+            snapshots_offset: be64(&bytes, 64),
             compression: Compression::Zlib,
+            extended: false,
+            external_data: false,
+            length: V2_LENGTH as u32,
+            backing: (backing != 0).then(|| (backing, be32(&bytes, 16))),
             notes: Vec::new(),
         };
         if version == 3 {
-            header.check_features(file, &bytes, gate)?;
+            header.check_features(&bytes)?;
         }
-        check_encryption(be32(&bytes, 32))?;
-        refuse_backing_file(file, be64(&bytes, 8), be32(&bytes, 16), gate)?;
-        header.check_tables(file.len(), be32(&bytes, 36))?;
-        header.check_snapshots(file.len(), be32(&bytes, 60), be64(&bytes, 64))?;
+        header.check_tables(file.len())?;
+        header.check_snapshots(file.len())?;
         Ok(header)
     }
 
@@ -88,12 +130,27 @@ impl Header {
         1 << self.cluster_bits
     }
 
-    /// Entries of an L2 table, which is one cluster long.
-    pub(super) fn l2_entries(&self) -> u64 {
+    /// Parts of a cluster that are stored or not on their own.
+    pub(super) fn subclusters(&self) -> u64 {
+        if self.extended { 32 } else { 1 }
+    }
+
+    /// Bytes of a subcluster, or of a cluster if it has none.
+    pub(super) fn block_size(&self) -> u64 {
+        self.cluster_size() / self.subclusters()
+    }
+
+    /// Words of 8 bytes of an L2 table, which is one cluster long.
+    pub(super) fn l2_words(&self) -> u64 {
         1 << (self.cluster_bits - 3)
     }
 
-    fn check_features(&mut self, file: &dyn Source, bytes: &[u8], gate: &dyn Gate) -> Result<()> {
+    /// Entries of an L2 table; an extended entry is two words.
+    pub(super) fn l2_entries(&self) -> u64 {
+        self.l2_words() >> u32::from(self.extended)
+    }
+
+    fn check_features(&mut self, bytes: &[u8]) -> Result<()> {
         let (features, refcount_order, length) = (be64(bytes, 72), be32(bytes, 96), be32(bytes, 100));
         if length < V3_LENGTH || u64::from(length) > self.cluster_size() || length % 8 != 0 {
             return Err(Error::corrupt(format!("the qcow2 header says that it is {length} bytes long")));
@@ -114,15 +171,21 @@ impl Header {
             return Err(Error::corrupt("the qcow2 file is marked as corrupt")
                 .with_hint("repair a copy with: qemu-img check -r all IMAGE"));
         }
-        if features & EXTERNAL_DATA != 0 {
-            return refuse_data_file(file, u64::from(length), self.cluster_size(), gate);
-        }
-        if features & EXTENDED_L2 != 0 {
-            return Err(Error::unsupported("the qcow2 file uses extended L2 entries (subclusters)")
-                .with_hint("rewrite it with: qemu-img convert -O qcow2 -o extended_l2=off IMAGE OUT"));
+        self.external_data = features & EXTERNAL_DATA != 0;
+        self.extended = features & EXTENDED_L2 != 0;
+        self.refcount_order = refcount_order;
+        self.length = length;
+        if self.extended && self.cluster_bits < MIN_EXTENDED_BITS {
+            return Err(Error::corrupt(format!(
+                "extended L2 entries with clusters of {} bytes, which have no 32 sectors",
+                self.cluster_size()
+            )));
         }
         if features & DIRTY != 0 {
             self.notes.push("the file was not closed cleanly; its refcounts may be out of date".to_owned());
+        }
+        if be64(bytes, 88) & BITMAPS != 0 {
+            self.notes.push("bitmaps of changed blocks are passed over".to_owned());
         }
         let compression = if length > V3_LENGTH { bytes[104] } else { 0 };
         self.compression = match (features & COMPRESSION_TYPE != 0, compression) {
@@ -136,7 +199,8 @@ impl Header {
         Ok(())
     }
 
-    fn check_tables(&mut self, len: u64, l1_size: u32) -> Result<()> {
+    fn check_tables(&mut self, len: u64) -> Result<()> {
+        let l1_size = self.l1_size;
         let covered = self.l2_entries() << self.cluster_bits;
         self.l1_needed = self.size.div_ceil(covered);
         if self.l1_needed > MAX_L1_ENTRIES || u64::from(l1_size) > MAX_L1_ENTRIES {
@@ -165,7 +229,8 @@ impl Header {
         check_inside("the refcount table", self.refcount_table_offset, self.refcount_table_length, len)
     }
 
-    fn check_snapshots(&mut self, len: u64, count: u32, offset: u64) -> Result<()> {
+    fn check_snapshots(&mut self, len: u64) -> Result<()> {
+        let (count, offset) = (self.snapshots, self.snapshots_offset);
         if count == 0 {
             return Ok(());
         }
@@ -180,6 +245,53 @@ impl Header {
         });
         Ok(())
     }
+}
+
+/// The header of a new file: version 3, with nothing that is not needed.
+pub(super) struct NewHeader {
+    pub(super) cluster_size: u64,
+    pub(super) size: u64,
+    pub(super) l1_entries: u64,
+    pub(super) l1_offset: u64,
+    pub(super) refcount_table_offset: u64,
+    pub(super) refcount_table_clusters: u64,
+    pub(super) compression: Compression,
+}
+
+impl NewHeader {
+    /// Returns the bytes of the header, without the zeros after it.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        // Only a file that says so must have the byte of its compression.
+        let (features, length) = match self.compression {
+            Compression::Zlib => (0, V3_LENGTH),
+            Compression::Zstd => (COMPRESSION_TYPE, V3_LENGTH + 8),
+        };
+        let mut header = Vec::with_capacity(length as usize);
+        header.extend(MAGIC.to_be_bytes());
+        header.extend(3_u32.to_be_bytes());
+        header.extend([0; 12]); // No backing file.
+        header.extend(self.cluster_size.trailing_zeros().to_be_bytes());
+        header.extend(self.size.to_be_bytes());
+        header.extend(0_u32.to_be_bytes()); // No encryption.
+        header.extend((self.l1_entries as u32).to_be_bytes());
+        header.extend(self.l1_offset.to_be_bytes());
+        header.extend(self.refcount_table_offset.to_be_bytes());
+        header.extend((self.refcount_table_clusters as u32).to_be_bytes());
+        header.extend([0; 12]); // No snapshots.
+        header.extend(features.to_be_bytes());
+        header.extend([0; 16]); // No other features.
+        header.extend(REFCOUNT_ORDER.to_be_bytes());
+        header.extend(length.to_be_bytes());
+        if self.compression == Compression::Zstd {
+            header.extend([1, 0, 0, 0, 0, 0, 0, 0]);
+        }
+        header
+    }
+}
+
+/// Returns how many of the lowest bits of a compressed cluster's entry are its offset; those above are its length.
+pub(super) fn packed_offset_bits(cluster_bits: u32) -> u32 {
+    62 - (cluster_bits - 8)
 }
 
 /// Reads the first 112 bytes, with zeros for what a shorter header of version 2 lacks.
@@ -210,9 +322,6 @@ fn check_encryption(method: u32) -> Result<()> {
 }
 
 fn refuse_backing_file(file: &dyn Source, offset: u64, length: u32, gate: &dyn Gate) -> Result<()> {
-    if offset == 0 {
-        return Ok(());
-    }
     let name = read_name(file, offset, length, "the name of the backing file")?;
     ask(gate, "the backing file", &name)?;
     Err(Error::unsupported(format!("reading through the backing file {name:?} is not supported"))

@@ -1,8 +1,11 @@
 //! qcow2, versions 2 and 3, after `docs/interop/qcow2.rst` of QEMU.
 
+mod append;
 mod clusters;
+mod compress;
 mod header;
 mod read;
+mod stream;
 mod verify;
 mod write;
 

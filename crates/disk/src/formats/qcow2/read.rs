@@ -18,10 +18,13 @@ pub(crate) fn open(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     let mut header = Header::read(&*file, gate)?;
     let l1 = read_table(&*file, header.l1_offset, header.l1_needed as usize, "the L1 table", u64::from_be_bytes)?;
     let notes = std::mem::take(&mut header.notes);
-    let variant = match (header.version, header.compression) {
-        (version, Compression::Zlib) => format!("v{version}"),
-        (version, Compression::Zstd) => format!("v{version} zstd"),
-    };
+    let mut variant = format!("v{}", header.version);
+    if header.compression == Compression::Zstd {
+        variant.push_str(" zstd");
+    }
+    if header.extended {
+        variant.push_str(" subclusters");
+    }
     let (size, cluster_size) = (header.size, header.cluster_size());
     let clusters = Clusters::new(Arc::clone(&file), header, l1);
     verify(&clusters)?;

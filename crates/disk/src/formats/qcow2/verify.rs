@@ -28,7 +28,7 @@ pub(super) fn verify(clusters: &Clusters) -> Result<()> {
     uses.whole(header.refcount_table_offset, header.refcount_table_length, "the refcount table")?;
     refcount_blocks(clusters, &mut uses)?;
     for number in 0..clusters.l1.len() as u64 {
-        let Some(offset) = clusters.table_offset(number)? else { continue };
+        let Some(offset) = clusters.table_offset(number, clusters.l1[number as usize])? else { continue };
         uses.whole(offset, cluster_size, "an L2 table")?;
     }
     for number in 0..clusters.l1.len() as u64 {
@@ -57,8 +57,8 @@ fn table(clusters: &Clusters, number: u64, uses: &mut Uses) -> Result<()> {
     let cluster_size = clusters.header.cluster_size();
     let first = number * clusters.header.l2_entries();
     let inside = clusters.header.size.div_ceil(cluster_size) - first;
-    for (index, entry) in (first..first + inside).zip(table.iter()) {
-        match clusters.place(index, *entry)? {
+    for index in first..first + inside.min(clusters.header.l2_entries()) {
+        match clusters.cluster(index, &table)?.place {
             Place::Zero => {}
             Place::Plain(offset) => uses.whole(offset, cluster_size, "the cluster of a disk")?,
             Place::Packed(packed) => uses.compressed(packed)?,

@@ -9,7 +9,9 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::header::{MAGIC, MAX_L1_ENTRIES};
+use super::clusters::COPIED;
+use super::header::{Compression, MAX_L1_ENTRIES, NewHeader, REFCOUNT_ORDER};
+use super::stream::Compressed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::fill;
 use crate::options::{Known, WriteOptions};
@@ -20,20 +22,42 @@ use crate::write::Output;
 /// The cluster sizes that the format allows, in bytes; powers of two only.
 const CLUSTER_SIZES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
 const DEFAULT_CLUSTER_SIZE: u64 = 64 << 10;
+const ZLIB_LEVEL: u32 = 6;
+const ZSTD_LEVEL: u32 = 3;
 
 /// The options of the writer.
-pub(crate) const OPTIONS: &[Known] = &[("cluster_size", "bytes of a cluster, a power of two from 512 to 2M")];
-
-/// Set in an entry of L1 and L2 where the refcount is exactly one, as it is everywhere in a new file.
-const COPIED: u64 = 1 << 63;
-const HEADER_LENGTH: u32 = 104;
-const REFCOUNT_ORDER: u32 = 4;
+pub(crate) const OPTIONS: &[Known] = &[
+    ("cluster_size", "bytes of a cluster, a power of two from 512 to 2M"),
+    ("compression", "compress each cluster: none, zlib or zstd"),
+    ("level", "how hard to compress: 1 to 9 for zlib, 1 to 19 for zstd"),
+];
 
 /// Returns the file that holds `disk`.
 pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Output> {
     let cluster_size = options.power_of_two("cluster_size", DEFAULT_CLUSTER_SIZE, CLUSTER_SIZES)?;
+    let (compression, level) = match options.choice("compression", &["none", "zlib", "zstd"])? {
+        "zlib" => (Some(Compression::Zlib), options.number("level", ZLIB_LEVEL, 1..=9)?),
+        "zstd" => (Some(Compression::Zstd), options.number("level", ZSTD_LEVEL, 1..=19)?),
+        _ => (None, 0),
+    };
+    let l1_entries = l1_entries(disk.len(), cluster_size)?;
     let stored = Stored::new(disk, cluster_size)?;
-    Ok(Output::Layout(Arc::new(Layout::new(cluster_size, stored)?)))
+    Ok(match compression {
+        None => Output::Layout(Arc::new(Layout::new(cluster_size, l1_entries, stored))),
+        Some(compression) => {
+            Output::Stream(Box::new(Compressed { stored, cluster_size, l1_entries, compression, level }))
+        }
+    })
+}
+
+/// Returns how many entries the L1 table has for a disk of `size` bytes.
+fn l1_entries(size: u64, cluster_size: u64) -> Result<u64> {
+    let entries = size.div_ceil(cluster_size * (cluster_size / 8));
+    if entries <= MAX_L1_ENTRIES {
+        return Ok(entries);
+    }
+    Err(Error::new(ErrorKind::TooLarge, format!("a disk of {size} bytes in clusters of {cluster_size}"))
+        .with_hint("choose a larger cluster size"))
 }
 
 /// The clusters of the file that each part takes.
@@ -55,17 +79,8 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(cluster_size: u64, stored: Stored) -> Result<Self> {
+    fn new(cluster_size: u64, l1_entries: u64, stored: Stored) -> Self {
         let l2_entries = cluster_size / 8;
-        let size = stored.disk().len();
-        let l1_entries = size.div_ceil(cluster_size * l2_entries);
-        if l1_entries > MAX_L1_ENTRIES {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!("a disk of {size} bytes in clusters of {cluster_size}"),
-            )
-            .with_hint("choose a larger cluster size"));
-        }
         let mut tables = Vec::new();
         for (first, count) in stored.runs() {
             let (from, to) = (first / l2_entries, (first + count - 1) / l2_entries);
@@ -73,28 +88,21 @@ impl Layout {
             tables.extend(from..=to);
         }
         let parts = parts(cluster_size, (l1_entries * 8).div_ceil(cluster_size), tables.len() as u64, stored.count());
-        Ok(Self { stored, tables, cluster_size, l1_entries, parts })
+        Self { stored, tables, cluster_size, l1_entries, parts }
     }
 
     fn header(&self) -> Vec<u8> {
-        let mut header = Vec::with_capacity(HEADER_LENGTH as usize + 8);
         let offset = |part: &Range<u64>| part.start * self.cluster_size;
-        header.extend(MAGIC.to_be_bytes());
-        header.extend(3_u32.to_be_bytes());
-        header.extend([0; 12]); // No backing file.
-        header.extend(self.cluster_size.trailing_zeros().to_be_bytes());
-        header.extend(self.stored.disk().len().to_be_bytes());
-        header.extend(0_u32.to_be_bytes()); // No encryption.
-        header.extend((self.l1_entries as u32).to_be_bytes());
-        header.extend(offset(&self.parts.l1).to_be_bytes());
-        header.extend(offset(&self.parts.refcount_table).to_be_bytes());
-        let clusters = self.parts.refcount_table.end - self.parts.refcount_table.start;
-        header.extend((clusters as u32).to_be_bytes());
-        header.extend([0; 12]); // No snapshots.
-        header.extend([0; 24]); // No features.
-        header.extend(REFCOUNT_ORDER.to_be_bytes());
-        header.extend(HEADER_LENGTH.to_be_bytes());
-        header
+        let header = NewHeader {
+            cluster_size: self.cluster_size,
+            size: self.stored.disk().len(),
+            l1_entries: self.l1_entries,
+            l1_offset: offset(&self.parts.l1),
+            refcount_table_offset: offset(&self.parts.refcount_table),
+            refcount_table_clusters: self.parts.refcount_table.end - self.parts.refcount_table.start,
+            compression: Compression::Zlib,
+        };
+        header.bytes()
     }
 
     /// Returns entry `index` of the L1 table.
