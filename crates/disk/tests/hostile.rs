@@ -438,11 +438,11 @@ fn probing() {
     assert_eq!(of(b""), Format::Raw);
     assert_eq!(of(b"just a text file\n"), Format::Raw);
     assert_eq!(of(&[0; 100_000]), Format::Raw);
+    assert_eq!(of(b"LUKS\xba\xbe\0\x02"), Format::Luks);
     for (format, start) in [
         (Format::Qcow1, &b"QFI\xfb\0\0\0\x01"[..]),
         (Format::Qed, b"QED\0"),
         (Format::Parallels, b"WithoutFreeSpace"),
-        (Format::Luks, b"LUKS\xba\xbe\0\x02"),
         (Format::Gzip, b"\x1f\x8b\x08\0"),
         (Format::Xz, b"\xfd7zXZ\0"),
         (Format::Zstd, b"\x28\xb5\x2f\xfd"),

@@ -1,21 +1,24 @@
-//! luks: not yet.
+//! LUKS, versions 1 and 2: a header with key slots, and the disk encrypted by AES after it.
+//!
+//! After the "LUKS1 On-Disk Format Specification" 1.2.3 and the "LUKS2 On-Disk Format Specification" 1.1.1.
+//!
+//! ```text
+//! passphrase -> key derivation -> key of a slot -> decrypts the key material of the slot -> stripes are merged
+//!            -> key of the volume, if its digest is right -> decrypts the disk
+//! ```
 
-use std::sync::Arc;
+mod cipher;
+mod create;
+mod hash;
+mod kdf;
+mod metadata;
+mod payload;
+mod read;
+mod stripes;
+mod unlock;
+mod version1;
+mod version2;
+mod write;
 
-use crate::error::{Error, Result};
-use crate::gate::Gate;
-use crate::opened::Opened;
-use crate::options::{Known, WriteOptions};
-use crate::source::Source;
-use crate::write::Output;
-
-/// The options of the writer.
-pub(crate) const OPTIONS: &[Known] = &[];
-
-pub(crate) fn open(_file: Arc<dyn Source>, _gate: &dyn Gate) -> Result<Opened> {
-    Err(Error::unsupported("files in format luks are not read"))
-}
-
-pub(crate) fn write(_disk: Arc<dyn Source>, _options: &WriteOptions) -> Result<Output> {
-    Err(Error::unsupported("files in format luks are not written"))
-}
+pub(crate) use read::open;
+pub(crate) use write::{OPTIONS, write};

@@ -1,0 +1,320 @@
+//! AES over the sectors of a disk, in XTS or CBC mode, many blocks at once so that the processor overlaps them.
+
+use std::fmt;
+
+use aes::cipher::{Block, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
+use aes::{Aes128, Aes192, Aes256};
+
+use super::hash::Hash;
+use crate::error::{Error, Result};
+
+/// Sectors are numbered in units of this many bytes, whatever their own size.
+pub(crate) const SECTOR: usize = 512;
+
+/// The blocks of 16 bytes in a sector.
+const BLOCKS: usize = SECTOR / 16;
+
+/// First vectors are made for this many sectors at once.
+const BATCH: usize = 64;
+
+/// The block of every AES, whatever its key.
+type AesBlock = Block<Aes256>;
+
+/// Which cipher a header names, with the length of its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cipher {
+    chaining: Chaining,
+    vector: VectorKind,
+    key_length: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Chaining {
+    Xts,
+    Cbc,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum VectorKind {
+    /// The number of the sector, cut to 32 bits.
+    Plain,
+    /// The number of the sector.
+    Plain64,
+    /// The number of the sector, encrypted by the SHA-256 of the key.
+    Essiv,
+}
+
+impl Cipher {
+    /// Finds the cipher that is called `name`, such as `aes-xts-plain64`, for a key of `key_length` bytes.
+    pub(super) fn named(name: &str, key_length: usize) -> Result<Self> {
+        let (chaining, vector) = match name {
+            "aes-xts-plain64" => (Chaining::Xts, VectorKind::Plain64),
+            "aes-xts-plain" => (Chaining::Xts, VectorKind::Plain),
+            "aes-cbc-plain64" => (Chaining::Cbc, VectorKind::Plain64),
+            "aes-cbc-plain" => (Chaining::Cbc, VectorKind::Plain),
+            "aes-cbc-essiv:sha256" => (Chaining::Cbc, VectorKind::Essiv),
+            _ => {
+                return Err(Error::unsupported(format!("the LUKS header uses the cipher {name:?}, which is not read"))
+                    .with_hint("aes-xts-plain64, aes-cbc-plain64 and aes-cbc-essiv:sha256 are read"));
+            }
+        };
+        let allowed: &[usize] = match chaining {
+            Chaining::Xts => &[32, 64],
+            Chaining::Cbc => &[16, 24, 32],
+        };
+        if !allowed.contains(&key_length) {
+            return Err(Error::corrupt(format!(
+                "the LUKS header has a key of {key_length} bytes for the cipher {name}, allowed are {allowed:?}"
+            )));
+        }
+        Ok(Self { chaining, vector, key_length })
+    }
+
+    /// Returns the bytes of its key.
+    pub(super) fn key_length(&self) -> usize {
+        self.key_length
+    }
+
+    /// Sets the key, which has the length that is meant, for sectors of `sector_size` bytes.
+    pub(super) fn with_key(&self, key: &[u8], sector_size: usize) -> SectorCipher {
+        let (data, vector) = match self.chaining {
+            Chaining::Xts => key.split_at(key.len() / 2),
+            Chaining::Cbc => (key, &[][..]),
+        };
+        SectorCipher {
+            data: aes(data),
+            tweak: (!vector.is_empty()).then(|| aes(vector)),
+            essiv: (self.vector == VectorKind::Essiv).then(|| aes(&Hash::Sha256.of(&[key]))),
+            short: self.vector == VectorKind::Plain,
+            sector_size,
+        }
+    }
+}
+
+impl fmt::Display for Cipher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let chaining = match self.chaining {
+            Chaining::Xts => "xts",
+            Chaining::Cbc => "cbc",
+        };
+        let vector = match self.vector {
+            VectorKind::Plain => "plain",
+            VectorKind::Plain64 => "plain64",
+            VectorKind::Essiv => "essiv:sha256",
+        };
+        write!(f, "aes-{chaining}-{vector}")
+    }
+}
+
+/// AES with a key of any length. Its keys are overwritten when it is dropped.
+trait Aes: Send + Sync {
+    fn encrypt(&self, blocks: &mut [AesBlock]);
+    fn decrypt(&self, blocks: &mut [AesBlock]);
+}
+
+impl<C> Aes for C
+where
+    C: BlockCipherEncrypt + BlockCipherDecrypt + aes::cipher::BlockSizeUser<BlockSize = aes::cipher::consts::U16>,
+    C: Send + Sync,
+{
+    fn encrypt(&self, blocks: &mut [AesBlock]) {
+        self.encrypt_blocks(blocks);
+    }
+
+    fn decrypt(&self, blocks: &mut [AesBlock]) {
+        self.decrypt_blocks(blocks);
+    }
+}
+
+/// Makes the AES that the length of `key` asks for; it is 16, 24 or 32.
+fn aes(key: &[u8]) -> Box<dyn Aes> {
+    fn with<C: Aes + KeyInit + 'static>(key: &[u8]) -> Option<Box<dyn Aes>> {
+        C::new_from_slice(key).ok().map(|cipher| Box::new(cipher) as Box<dyn Aes>)
+    }
+    with::<Aes256>(key)
+        .or_else(|| with::<Aes192>(key))
+        .or_else(|| with::<Aes128>(key))
+        .unwrap_or_else(|| unreachable!("Cipher::named allows no key of {} bytes", key.len()))
+}
+
+/// A cipher with its key.
+pub(crate) struct SectorCipher {
+    data: Box<dyn Aes>,
+    /// The second key of XTS; CBC has none.
+    tweak: Option<Box<dyn Aes>>,
+    /// Encrypts the numbers of sectors.
+    essiv: Option<Box<dyn Aes>>,
+    /// Numbers of sectors are cut to 32 bits.
+    short: bool,
+    sector_size: usize,
+}
+
+/// Which way.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    Encrypt,
+    Decrypt,
+}
+
+impl SectorCipher {
+    /// Returns the bytes of a sector.
+    pub(super) fn sector_size(&self) -> usize {
+        self.sector_size
+    }
+
+    /// Encrypts whole sectors, of which the first one has the number `first`.
+    pub(crate) fn encrypt(&self, sectors: &mut [u8], first: u64) {
+        self.run(sectors, first, Way::Encrypt);
+    }
+
+    /// Decrypts whole sectors, of which the first one has the number `first`.
+    pub(crate) fn decrypt(&self, sectors: &mut [u8], first: u64) {
+        self.run(sectors, first, Way::Decrypt);
+    }
+
+    fn run(&self, sectors: &mut [u8], mut first: u64, way: Way) {
+        debug_assert!(sectors.len().is_multiple_of(self.sector_size));
+        let step = (self.sector_size / SECTOR) as u64;
+        for batch in sectors.chunks_mut(BATCH * self.sector_size) {
+            let mut vectors = [AesBlock::default(); BATCH];
+            let vectors = &mut vectors[..batch.len() / self.sector_size];
+            for vector in &mut *vectors {
+                let number = if self.short { first & u64::from(u32::MAX) } else { first };
+                vector[..8].copy_from_slice(&number.to_le_bytes());
+                first = first.wrapping_add(step);
+            }
+            if let Some(essiv) = &self.essiv {
+                essiv.encrypt(vectors);
+            }
+            if let Some(tweak) = &self.tweak {
+                tweak.encrypt(vectors);
+            }
+            for (sector, vector) in batch.chunks_exact_mut(self.sector_size).zip(vectors) {
+                let (blocks, _) = AesBlock::slice_as_chunks_mut(sector);
+                match (&self.tweak, way) {
+                    (Some(_), way) => self.xts(blocks, vector, way),
+                    (None, Way::Encrypt) => self.encrypt_cbc(blocks, *vector),
+                    (None, Way::Decrypt) => self.decrypt_cbc(blocks, vector),
+                }
+            }
+        }
+    }
+
+    /// XTS after IEEE 1619: each block is masked before and after by its tweak, which doubles from block to block.
+    fn xts(&self, sector: &mut [AesBlock], vector: &AesBlock, way: Way) {
+        let mut tweak = u128::from_le_bytes(vector.0);
+        for blocks in sector.chunks_mut(BLOCKS) {
+            let mut masks = [0; BLOCKS];
+            for mask in &mut masks {
+                *mask = tweak;
+                tweak = (tweak << 1) ^ if tweak >> 127 == 1 { 0x87 } else { 0 };
+            }
+            mask(blocks, &masks);
+            match way {
+                Way::Encrypt => self.data.encrypt(blocks),
+                Way::Decrypt => self.data.decrypt(blocks),
+            }
+            mask(blocks, &masks);
+        }
+    }
+
+    fn encrypt_cbc(&self, sector: &mut [AesBlock], vector: AesBlock) {
+        let mut before = vector;
+        for block in sector {
+            xor(block, &before);
+            self.data.encrypt(std::slice::from_mut(block));
+            before = *block;
+        }
+    }
+
+    fn decrypt_cbc(&self, sector: &mut [AesBlock], vector: &AesBlock) {
+        let mut before = *vector;
+        for blocks in sector.chunks_mut(BLOCKS) {
+            let mut encrypted = [AesBlock::default(); BLOCKS];
+            encrypted[..blocks.len()].copy_from_slice(blocks);
+            self.data.decrypt(blocks);
+            for (block, encrypted) in blocks.iter_mut().zip(encrypted) {
+                xor(block, &before);
+                before = encrypted;
+            }
+        }
+    }
+}
+
+fn xor(block: &mut AesBlock, other: &AesBlock) {
+    let sum = u128::from_ne_bytes(block.0) ^ u128::from_ne_bytes(other.0);
+    block.0 = sum.to_ne_bytes();
+}
+
+fn mask(blocks: &mut [AesBlock], masks: &[u128; BLOCKS]) {
+    for (block, mask) in blocks.iter_mut().zip(masks) {
+        block.0 = (u128::from_le_bytes(block.0) ^ mask).to_le_bytes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        hex.as_bytes()
+            .chunks(2)
+            .map(|pair| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap())
+            .collect()
+    }
+
+    /// Vectors 4 and 10 of IEEE 1619-2007: the first and the last two blocks of a sector.
+    #[test]
+    fn xts_is_that_of_the_standard() {
+        let plain: Vec<u8> = (0..=255).chain(0..=255).collect();
+        for (key, number, head, tail) in [
+            (
+                "2718281828459045235360287471352631415926535897932384626433832795",
+                0,
+                "27a7479befa1d476489f308cd4cfa6e2a96e4bbe3208ff25287dd3819616e89c",
+                "eb4a427d1923ce3ff262735779a418f20a282df920147beabe421ee5319d0568",
+            ),
+            (
+                "2718281828459045235360287471352662497757247093699959574966967627\
+                 3141592653589793238462643383279502884197169399375105820974944592",
+                0xff,
+                "1c3b3a102f770386e4836c99e370cf9bea00803f5e482357a4ae12d414a3e63b",
+                "773dad38014bd2092fa755c824bb5e54c4f36ffda9fcea70b9c6e693e148c151",
+            ),
+        ] {
+            let key = bytes(key);
+            let cipher = Cipher::named("aes-xts-plain64", key.len()).unwrap().with_key(&key, SECTOR);
+            let mut sector = plain.clone();
+            cipher.encrypt(&mut sector, number);
+            assert_eq!((&sector[..32], &sector[480..]), (&bytes(head)[..], &bytes(tail)[..]));
+            cipher.decrypt(&mut sector, number);
+            assert_eq!(sector, plain);
+        }
+    }
+
+    #[test]
+    fn sectors_of_any_number_and_size_come_back() {
+        let key: Vec<u8> = (0..64).collect();
+        let plain: Vec<u8> = (0..130 * 4096_u32).map(|at| (at % 253) as u8).collect();
+        for (name, length) in [
+            ("aes-xts-plain64", 64),
+            ("aes-xts-plain", 32),
+            ("aes-cbc-essiv:sha256", 32),
+            ("aes-cbc-plain64", 24),
+            ("aes-cbc-plain", 16),
+        ] {
+            for sector_size in [512, 4096] {
+                let named = Cipher::named(name, length).unwrap();
+                assert_eq!(named.to_string(), name);
+                let cipher = named.with_key(&key[..length], sector_size);
+                let mut whole = plain.clone();
+                cipher.encrypt(&mut whole, 9);
+                let mut alone = plain[97 * 4096..98 * 4096].to_vec();
+                cipher.encrypt(&mut alone, 9 + 97 * 8);
+                assert!(alone == whole[97 * 4096..98 * 4096], "{name} {sector_size}");
+                cipher.decrypt(&mut whole, 9);
+                assert!(whole == plain, "{name} {sector_size}");
+            }
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Key slots, and finding the one that a passphrase opens.
+
+use zeroize::Zeroizing;
+
+use super::cipher::{Cipher, SECTOR};
+use super::hash::Hash;
+use super::kdf::{Kdf, pbkdf2_cost};
+use super::stripes::{STRIPES, merge};
+use crate::error::{Error, ErrorKind, Result};
+use crate::fields::{check_inside, read_bytes};
+use crate::gate::Gate;
+use crate::source::Source;
+
+/// Trying all slots takes at most about this many microseconds.
+const MAX_COST: u64 = 60_000_000;
+
+/// A key slot in use: the key of the volume, encrypted by a key that is derived from a passphrase.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) number: u64,
+    pub(super) kdf: Kdf,
+    /// Where its key material lies.
+    pub(super) offset: u64,
+    /// What its key material is encrypted with.
+    pub(super) cipher: Cipher,
+    /// The hash of the stripes.
+    pub(super) hash: Hash,
+    /// Tells whether the key is right.
+    pub(super) digest: KeyDigest,
+}
+
+/// PBKDF2 of the key of the volume.
+#[derive(Debug, Clone)]
+pub(super) struct KeyDigest {
+    pub(super) hash: Hash,
+    pub(super) iterations: u32,
+    pub(super) salt: Vec<u8>,
+    pub(super) value: Vec<u8>,
+}
+
+impl KeyDigest {
+    fn matches(&self, key: &[u8]) -> bool {
+        let mut value = vec![0; self.value.len()];
+        self.hash.pbkdf2(key, &self.salt, self.iterations, &mut value);
+        value == self.value
+    }
+}
+
+/// Returns the bytes that the key material of a key of `key_length` bytes takes, in whole sectors.
+pub(super) fn material_length(key_length: usize) -> usize {
+    (key_length * STRIPES).next_multiple_of(SECTOR)
+}
+
+/// Checks that the key materials of keys of `key_length` bytes lie in `area` and not one over another.
+pub(super) fn check_materials(slots: &[Slot], key_length: usize, area: &std::ops::Range<u64>, len: u64) -> Result<()> {
+    let length = material_length(key_length) as u64;
+    let mut order: Vec<_> = slots.iter().collect();
+    order.sort_by_key(|slot| slot.offset);
+    let mut free = area.start;
+    for slot in order {
+        let (number, offset) = (slot.number, slot.offset);
+        let end = offset.saturating_add(length);
+        if offset < free || end > area.end {
+            return Err(Error::corrupt(format!(
+                "the key material of LUKS slot {number} lies at byte {offset} and has {length} bytes, \
+                 where bytes {free} to {} are free for it",
+                area.end
+            )));
+        }
+        check_inside(format_args!("the key material of LUKS slot {number}"), offset, length, len)?;
+        free = end;
+    }
+    Ok(())
+}
+
+/// Asks `gate` for the passphrase and returns the key of the volume, of `key_length` bytes, from the first of `slots`
+/// that it opens. The slots were checked by [`check_materials`].
+pub(super) fn unlock(
+    file: &dyn Source,
+    slots: &[Slot],
+    key_length: usize,
+    gate: &dyn Gate,
+) -> Result<Zeroizing<Vec<u8>>> {
+    if slots.is_empty() {
+        return Err(Error::unsupported("the LUKS header has no key slot in use, so nothing can decrypt the disk"));
+    }
+    let passphrase = gate.passphrase().ok_or_else(|| {
+        Error::unsupported("the disk is encrypted by LUKS, and no passphrase was given")
+            .with_hint("give the file with its passphrase: --passphrase-file FILE")
+    })?;
+    let mut cost = 0;
+    for slot in slots {
+        cost += slot.kdf.cost(slot.cipher.key_length());
+        cost += pbkdf2_cost(slot.digest.hash, slot.digest.iterations, slot.digest.value.len());
+        if cost > MAX_COST {
+            return Err(Error::new(
+                ErrorKind::TooLarge,
+                format!("trying the LUKS key slots up to slot {} would take minutes", slot.number),
+            )
+            .with_hint("add the passphrase to a slot with fewer PBKDF2 rounds: cryptsetup luksChangeKey --iter-time"));
+        }
+        if let Some(key) = try_slot(file, slot, key_length, &passphrase)? {
+            return Ok(key);
+        }
+    }
+    let tried = match slots.len() {
+        1 => "the key slot in use".to_owned(),
+        count => format!("any of the {count} key slots in use"),
+    };
+    Err(Error::refused(format!("the passphrase does not open {tried}"))
+        .with_hint("a passphrase is taken byte for byte: look for a line break at the end of its file"))
+}
+
+fn try_slot(
+    file: &dyn Source,
+    slot: &Slot,
+    key_length: usize,
+    passphrase: &[u8],
+) -> Result<Option<Zeroizing<Vec<u8>>>> {
+    let what = format!("the key material of LUKS slot {}", slot.number);
+    let material = read_bytes(file, slot.offset, material_length(key_length), &what)?;
+    let mut material = Zeroizing::new(material);
+    let slot_key = slot.kdf.derive(passphrase, slot.cipher.key_length())?;
+    slot.cipher.with_key(&slot_key, SECTOR).decrypt(&mut material, 0);
+    let key = merge(slot.hash, &material, key_length);
+    Ok(slot.digest.matches(&key).then_some(key))
+}
