@@ -11,11 +11,13 @@ use crate::error::{Error, Result};
 /// Sectors are numbered in units of this many bytes, whatever their own size.
 pub(crate) const SECTOR: usize = 512;
 
-/// The blocks of 16 bytes in a sector.
-const BLOCKS: usize = SECTOR / 16;
+/// The largest sector, and what is given to AES at once: processors with wide registers want 64 blocks or more.
+pub(super) const PIECE: usize = 4096;
+const BLOCKS: usize = PIECE / 16;
 
-/// First vectors are made for this many sectors at once.
-const BATCH: usize = 64;
+/// First vectors are made for this many pieces at once.
+const PIECES: usize = 8;
+const VECTORS: usize = PIECES * PIECE / SECTOR;
 
 /// The block of every AES, whatever its key.
 type AesBlock = Block<Aes256>;
@@ -174,48 +176,56 @@ impl SectorCipher {
 
     fn run(&self, sectors: &mut [u8], mut first: u64, way: Way) {
         debug_assert!(sectors.len().is_multiple_of(self.sector_size));
-        let step = (self.sector_size / SECTOR) as u64;
-        for batch in sectors.chunks_mut(BATCH * self.sector_size) {
-            let mut vectors = [AesBlock::default(); BATCH];
+        let length = PIECES * PIECE;
+        for batch in sectors.chunks_mut(length) {
+            let mut vectors = [AesBlock::default(); VECTORS];
             let vectors = &mut vectors[..batch.len() / self.sector_size];
-            for vector in &mut *vectors {
-                let number = if self.short { first & u64::from(u32::MAX) } else { first };
-                vector[..8].copy_from_slice(&number.to_le_bytes());
-                first = first.wrapping_add(step);
-            }
-            if let Some(essiv) = &self.essiv {
-                essiv.encrypt(vectors);
-            }
-            if let Some(tweak) = &self.tweak {
-                tweak.encrypt(vectors);
-            }
-            for (sector, vector) in batch.chunks_exact_mut(self.sector_size).zip(vectors) {
-                let (blocks, _) = AesBlock::slice_as_chunks_mut(sector);
-                match (&self.tweak, way) {
-                    (Some(_), way) => self.xts(blocks, vector, way),
-                    (None, Way::Encrypt) => self.encrypt_cbc(blocks, *vector),
-                    (None, Way::Decrypt) => self.decrypt_cbc(blocks, vector),
+            self.fill_vectors(vectors, first);
+            first = first.wrapping_add((length / SECTOR) as u64);
+            for (piece, vectors) in batch.chunks_mut(PIECE).zip(vectors.chunks(PIECE / self.sector_size)) {
+                let (blocks, _) = AesBlock::slice_as_chunks_mut(piece);
+                if self.tweak.is_some() {
+                    self.xts(blocks, vectors, way);
+                    continue;
+                }
+                for (sector, vector) in blocks.chunks_mut(self.sector_size / 16).zip(vectors) {
+                    match way {
+                        Way::Encrypt => self.encrypt_cbc(sector, *vector),
+                        Way::Decrypt => self.decrypt_cbc(sector, *vector),
+                    }
                 }
             }
         }
     }
 
-    /// XTS after IEEE 1619: each block is masked before and after by its tweak, which doubles from block to block.
-    fn xts(&self, sector: &mut [AesBlock], vector: &AesBlock, way: Way) {
-        let mut tweak = u128::from_le_bytes(vector.0);
-        for blocks in sector.chunks_mut(BLOCKS) {
-            let mut masks = [0; BLOCKS];
-            for mask in &mut masks {
-                *mask = tweak;
-                tweak = (tweak << 1) ^ if tweak >> 127 == 1 { 0x87 } else { 0 };
-            }
-            mask(blocks, &masks);
-            match way {
-                Way::Encrypt => self.data.encrypt(blocks),
-                Way::Decrypt => self.data.decrypt(blocks),
-            }
-            mask(blocks, &masks);
+    /// Makes what is mixed into the sectors from number `first` on.
+    fn fill_vectors(&self, vectors: &mut [AesBlock], mut first: u64) {
+        for vector in &mut *vectors {
+            let number = if self.short { first & u64::from(u32::MAX) } else { first };
+            first = first.wrapping_add((self.sector_size / SECTOR) as u64);
+            vector[..8].copy_from_slice(&number.to_le_bytes());
         }
+        for cipher in [&self.essiv, &self.tweak].into_iter().flatten() {
+            cipher.encrypt(vectors);
+        }
+    }
+
+    /// XTS after IEEE 1619: each block is masked before and after by its tweak, which doubles from block to block.
+    fn xts(&self, blocks: &mut [AesBlock], vectors: &[AesBlock], way: Way) {
+        let mut masks = [0; BLOCKS];
+        for (masks, vector) in masks.chunks_mut(self.sector_size / 16).zip(vectors) {
+            let mut tweak = u128::from_le_bytes(vector.0);
+            for mask in masks {
+                *mask = tweak;
+                tweak = (tweak << 1) ^ ((tweak >> 127) * 0x87);
+            }
+        }
+        mask(blocks, &masks);
+        match way {
+            Way::Encrypt => self.data.encrypt(blocks),
+            Way::Decrypt => self.data.decrypt(blocks),
+        }
+        mask(blocks, &masks);
     }
 
     fn encrypt_cbc(&self, sector: &mut [AesBlock], vector: AesBlock) {
@@ -227,16 +237,14 @@ impl SectorCipher {
         }
     }
 
-    fn decrypt_cbc(&self, sector: &mut [AesBlock], vector: &AesBlock) {
-        let mut before = *vector;
-        for blocks in sector.chunks_mut(BLOCKS) {
-            let mut encrypted = [AesBlock::default(); BLOCKS];
-            encrypted[..blocks.len()].copy_from_slice(blocks);
-            self.data.decrypt(blocks);
-            for (block, encrypted) in blocks.iter_mut().zip(encrypted) {
-                xor(block, &before);
-                before = encrypted;
-            }
+    fn decrypt_cbc(&self, sector: &mut [AesBlock], vector: AesBlock) {
+        let mut encrypted = [AesBlock::default(); BLOCKS];
+        encrypted[..sector.len()].copy_from_slice(sector);
+        self.data.decrypt(sector);
+        let mut before = vector;
+        for (block, encrypted) in sector.iter_mut().zip(encrypted) {
+            xor(block, &before);
+            before = encrypted;
         }
     }
 }

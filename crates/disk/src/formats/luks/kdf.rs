@@ -85,7 +85,7 @@ fn memory(blocks: usize) -> Result<Vec<Block>> {
     Ok(memory)
 }
 
-/// Returns about how many microseconds PBKDF2 takes: half of one for a round of a hash.
+/// Returns how many microseconds PBKDF2 takes at most: half of one for a round with any hash, as measured for sha512.
 pub(super) fn pbkdf2_cost(hash: Hash, iterations: u32, length: usize) -> u64 {
     u64::from(iterations) * length.div_ceil(hash.length()) as u64 / 2
 }

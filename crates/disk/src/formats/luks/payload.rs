@@ -2,12 +2,9 @@
 
 use std::sync::Arc;
 
-use super::cipher::{SECTOR, SectorCipher};
+use super::cipher::{PIECE, SECTOR, SectorCipher};
 use crate::error::Result;
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
-
-/// The largest sector.
-const MAX_SECTOR: usize = 4096;
 
 /// Encrypted sectors of a file, read as what they hold. Everything is data: a hole of the file is noise when decrypted.
 pub(super) struct Payload {
@@ -36,7 +33,7 @@ impl Payload {
     fn read_part(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         let size = self.cipher.sector_size();
         let within = (offset % size as u64) as usize;
-        let mut sector = [0; MAX_SECTOR];
+        let mut sector = [0; PIECE];
         self.read_sectors(&mut sector[..size], offset - within as u64)?;
         buf.copy_from_slice(&sector[within..within + buf.len()]);
         Ok(())
