@@ -7,6 +7,7 @@
 //! places of the disk, nothing that an image names is opened unless a [`Gate`] grants it.
 #![forbid(unsafe_code)]
 
+pub mod appliance;
 pub mod convert;
 pub mod copy;
 pub mod error;
@@ -35,11 +36,13 @@ mod temporary;
 mod wrap;
 mod zeros;
 
+pub use appliance::Appliance;
 pub use convert::{ConvertOptions, Converted, convert, convert_to_stream, write_in_order, write_to_file};
 pub use copy::{Copied, CopyOptions, copy_to_file};
 pub use error::{Error, ErrorKind, Result};
 pub use file::FileSource;
 pub use format::Format;
+pub use formats::ova::{appliance, verify_manifest};
 pub use gate::{Deny, Gate, Given};
 pub use info::{Info, info};
 pub use open::open;

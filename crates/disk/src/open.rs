@@ -7,6 +7,7 @@ use crate::format::Format;
 use crate::formats::{luks, ova, parallels, qcow1, qcow2, qed, vdi, vhd, vhdx, vmdk};
 use crate::gate::Gate;
 pub use crate::opened::Opened;
+use crate::probe::probe;
 use crate::source::Source;
 use crate::wrap;
 
@@ -28,7 +29,16 @@ pub fn open(source: Arc<dyn Source>, format: Format, gate: &dyn Gate) -> Result<
         Format::Qed => qed::open(source, gate),
         Format::Parallels => parallels::open(source, gate),
         Format::Luks => luks::open(source, gate),
-        Format::Ova => ova::open(source, gate),
+        Format::Ova => open_in_archive(source, gate),
         Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip => wrap::open(source, format, gate),
     }
+}
+
+/// Opens the disk of an appliance in its own format, which may be no archive again.
+fn open_in_archive(source: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
+    let picked = ova::pick(source, gate)?;
+    let format = probe(&*picked.file)?;
+    picked.check(format)?;
+    let inner = open(Arc::clone(&picked.file), format, gate)?;
+    Ok(picked.opened(inner))
 }

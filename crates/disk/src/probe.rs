@@ -6,7 +6,7 @@
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::{be32, le32, read_bytes};
 use crate::format::Format;
-use crate::formats::{vdi, vhd, vmdk};
+use crate::formats::{ova, vdi, vhd, vmdk};
 use crate::source::Source;
 
 /// Where the first volume descriptor of a disc begins; its name stands one byte later.
@@ -32,6 +32,9 @@ pub fn probe(source: &dyn Source) -> Result<Format> {
     }
     if vmdk::is_descriptor(&head) {
         found.push(Format::Vmdk);
+    }
+    if ova::is_header(&head) {
+        found.push(Format::Ova);
     }
     if is_disc(source)? {
         found.push(Format::Iso);

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use disk::{ConvertOptions, ErrorKind, FileSource, Format, Output, Source, WriteOptions, probe};
+use disk::{ErrorKind, FileSource, Format, Output, Source, WriteOptions, probe};
 
 use crate::common::{
     Folder, Numbers, check_extents, open_bytes, open_file, qemu, qemu_img, read_all, seeded_disk, text,
@@ -191,7 +191,7 @@ fn check_stream(folder: &Folder, raw: &Path, disk: &[u8], pairs: &[(&str, &str)]
     assert!(matches!(output, Output::Stream(_)));
     let path = folder.path("stream.qcow2");
     let file = std::fs::File::create(&path).unwrap();
-    let chosen = ConvertOptions { threads, ..ConvertOptions::default() };
+    let chosen = disk::CopyOptions { threads, ..disk::CopyOptions::default() };
     let copied = disk::write_to_file(&output, &file, &chosen).unwrap();
     assert_eq!(copied.bytes_total, file.metadata().unwrap().len());
     let report = qemu_img(&["check", "-f", "qcow2", text(&path)]);

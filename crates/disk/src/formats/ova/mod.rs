@@ -1,21 +1,16 @@
-//! ova: not yet.
+//! OVA, the archive of a virtual appliance: a tar of a descriptor (OVF), a manifest and disks, after DMTF DSP0243.
 
-use std::sync::Arc;
+mod descriptor;
+mod envelope;
+mod hardware;
+mod manifest;
+mod package;
+mod tar;
+mod units;
+mod write;
+mod xml;
 
-use crate::error::{Error, Result};
-use crate::gate::Gate;
-use crate::opened::Opened;
-use crate::options::{Known, WriteOptions};
-use crate::source::Source;
-use crate::write::Output;
-
-/// The options of the writer.
-pub(crate) const OPTIONS: &[Known] = &[];
-
-pub(crate) fn open(_file: Arc<dyn Source>, _gate: &dyn Gate) -> Result<Opened> {
-    Err(Error::unsupported("files in format ova are not read"))
-}
-
-pub(crate) fn write(_disk: Arc<dyn Source>, _options: &WriteOptions) -> Result<Output> {
-    Err(Error::unsupported("files in format ova are not written"))
-}
+pub(crate) use package::pick;
+pub use package::{appliance, verify_manifest};
+pub(crate) use tar::is_header;
+pub(crate) use write::{OPTIONS, write};
