@@ -58,6 +58,13 @@ impl Error {
         Self::new(ErrorKind::Unsupported, message)
     }
 
+    /// Says in which of several places it happened.
+    #[must_use]
+    pub(crate) fn within(mut self, place: impl fmt::Display) -> Self {
+        self.message = format!("{place}: {}", self.message);
+        self
+    }
+
     /// Adds what the reader can do about it.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {

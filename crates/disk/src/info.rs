@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::error::Result;
 use crate::format::Format;
 use crate::gate::Gate;
+use crate::map::map;
 use crate::open::open;
 use crate::probe::probe;
 use crate::source::{ExtentKind, Source};
@@ -37,13 +38,11 @@ pub fn info(source: Arc<dyn Source>, format: Option<Format>, gate: &dyn Gate) ->
     let file_size = source.len();
     let opened = open(source, format, gate)?;
     let mut allocated = 0;
-    let mut offset = 0;
-    while offset < opened.disk.len() {
-        let extent = opened.disk.extent_at(offset)?;
+    for extent in map(&*opened.disk, 0..u64::MAX) {
+        let extent = extent?;
         if extent.kind == ExtentKind::Data {
             allocated += extent.length;
         }
-        offset = extent.end();
     }
     Ok(Info {
         format,

@@ -8,6 +8,8 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+pub mod check;
+pub mod compare;
 pub mod convert;
 pub mod copy;
 pub mod error;
@@ -15,6 +17,7 @@ pub mod file;
 pub mod format;
 pub mod gate;
 pub mod info;
+pub mod map;
 pub mod open;
 pub mod options;
 pub mod probe;
@@ -37,6 +40,8 @@ mod wrap;
 mod zeros;
 
 pub use appliance::Appliance;
+pub use check::{CheckOptions, Damage, Report, check};
+pub use compare::{COMPARED_BLOCK, CompareOptions, Comparison, compare};
 pub use convert::{ConvertOptions, Converted, convert, convert_to_stream, write_in_order, write_to_file};
 pub use copy::{Copied, CopyOptions, copy_to_file};
 pub use error::{Error, ErrorKind, Result};
@@ -45,6 +50,7 @@ pub use format::Format;
 pub use formats::ova::{appliance, verify_manifest};
 pub use gate::{Deny, Gate, Given};
 pub use info::{Info, info};
+pub use map::{Map, map};
 pub use open::open;
 pub use opened::Opened;
 pub use options::WriteOptions;
