@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Each package and the packages of ours that it may use.
-const ALLOWED: [(&str, &[&str]); 13] = [
+const ALLOWED: [(&str, &[&str]); 14] = [
     (
         "molde",
         &[
@@ -19,7 +19,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
             "molde-service",
         ],
     ),
-    ("molde-cli", &["molde-disk", "molde-guest", "molde-model"]),
+    ("molde-cli", &["molde-disk", "molde-guest", "molde-model", "molde-nbd"]),
     ("molde-api", &["molde-model", "molde-service"]),
     (
         "molde-service",
@@ -28,6 +28,7 @@ const ALLOWED: [(&str, &[&str]); 13] = [
     ("molde-catalog", &["molde-model"]),
     ("molde-chunks", &["molde-keys"]),
     ("molde-guest", &["molde-disk"]),
+    ("molde-nbd", &["molde-disk"]),
     ("molde-compute", &["molde-model"]),
     ("molde-disk", &[]),
     ("molde-keys", &[]),

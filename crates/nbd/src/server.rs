@@ -1,0 +1,210 @@
+//! The server: it listens, gives each client a thread, and ends them all when it is stopped.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::net::{Shutdown, TcpListener};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use crate::address::Address;
+use crate::connection;
+use crate::exports::Exports;
+use crate::limits::Limits;
+use crate::stream::Stream;
+
+/// How long is waited after a client could not be accepted, for example because there are too many open files.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// A server that listens and does not serve yet.
+#[derive(Debug)]
+pub struct Server {
+    address: Address,
+    exports: Arc<Exports>,
+    limits: Limits,
+    shared: Arc<Shared>,
+}
+
+/// Stops a server, from any thread.
+#[derive(Debug, Clone)]
+pub struct Stop(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    listener: Listener,
+    connections: Mutex<Connections>,
+    closed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Connections {
+    stopped: bool,
+    next: u64,
+    open: HashMap<u64, Arc<Stream>>,
+}
+
+impl Server {
+    /// Listens at `address`; a socket of the file system must not be there yet, and is removed in the end.
+    pub fn bind(address: &Address, exports: Exports, limits: Limits) -> io::Result<Self> {
+        let (listener, address) = Listener::bind(address)?;
+        let shared = Shared { listener, connections: Mutex::default(), closed: Condvar::new() };
+        Ok(Self { address, exports: Arc::new(exports), limits, shared: Arc::new(shared) })
+    }
+
+    /// Returns where it listens: the port that was found, if any was wanted.
+    #[must_use]
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Returns what stops it.
+    #[must_use]
+    pub fn stopper(&self) -> Stop {
+        Stop(Arc::clone(&self.shared))
+    }
+
+    /// Serves clients until it is stopped, which is no error. Faults of one client end its connection only.
+    pub fn serve(self) -> io::Result<()> {
+        let result = self.accept();
+        self.shared.stop();
+        self.shared.wait(self.limits.grace);
+        result
+    }
+
+    fn accept(&self) -> io::Result<()> {
+        loop {
+            let stream = match self.shared.listener.accept() {
+                Ok(stream) => stream,
+                Err(_) if self.shared.lock().stopped => return Ok(()),
+                Err(error) => match Errno::from_io_error(&error) {
+                    // These are about the listener; all others are about the client or pass.
+                    Some(Errno::BADF | Errno::INVAL | Errno::NOTSOCK | Errno::OPNOTSUPP) => return Err(error),
+                    _ => {
+                        thread::sleep(PAUSE);
+                        continue;
+                    }
+                },
+            };
+            let Some(connection) = Connection::open(&self.shared, stream, self.limits.connections) else { continue };
+            let (exports, limits) = (Arc::clone(&self.exports), self.limits);
+            // If no thread can be had, the connection is closed, which its drop does.
+            let _ = thread::Builder::new().name("nbd client".to_owned()).spawn(move || {
+                // What was wrong with a client is its own affair.
+                let _ = connection::serve(&connection.stream, &exports, &limits);
+            });
+        }
+    }
+}
+
+impl Stop {
+    /// Lets the server take no more clients and commands; those that it took are carried out. Returns at once.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        let mut connections = self.lock();
+        connections.stopped = true;
+        connections.open.values().for_each(|stream| stream.shutdown(Shutdown::Read));
+        self.listener.shutdown();
+    }
+
+    /// Waits until all connections have ended; those that take longer than `grace` are cut.
+    fn wait(&self, grace: Duration) {
+        for _ in 0..2 {
+            let connections = self.lock();
+            let (connections, _) = self
+                .closed
+                .wait_timeout_while(connections, grace, |connections| !connections.open.is_empty())
+                .unwrap_or_else(PoisonError::into_inner);
+            connections.open.values().for_each(|stream| stream.shutdown(Shutdown::Both));
+        }
+    }
+}
+
+/// A connection in the list of a server, as long as this is there.
+struct Connection {
+    shared: Arc<Shared>,
+    number: u64,
+    stream: Arc<Stream>,
+}
+
+impl Connection {
+    /// Enters `stream` into the list, unless there are `most` already or the server was stopped.
+    fn open(shared: &Arc<Shared>, stream: Stream, most: usize) -> Option<Self> {
+        let mut connections = shared.lock();
+        if connections.stopped || connections.open.len() >= most {
+            return None;
+        }
+        let (number, stream) = (connections.next, Arc::new(stream));
+        connections.next += 1;
+        connections.open.insert(number, Arc::clone(&stream));
+        Some(Self { shared: Arc::clone(shared), number, stream })
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.shared.lock().open.remove(&self.number);
+        self.shared.closed.notify_all();
+    }
+}
+
+#[derive(Debug)]
+enum Listener {
+    Unix(UnixListener, PathBuf),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    fn bind(address: &Address) -> io::Result<(Self, Address)> {
+        match address {
+            Address::Unix(path) => {
+                Ok((Self::Unix(UnixListener::bind(path)?, path.clone()), Address::Unix(path.clone())))
+            }
+            Address::Tcp(address) => {
+                let listener = TcpListener::bind(address)?;
+                let address = Address::Tcp(listener.local_addr()?);
+                Ok((Self::Tcp(listener), address))
+            }
+        }
+    }
+
+    fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Unix(listener, _) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+            Self::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
+        }
+    }
+
+    /// Lets [`Listener::accept`] fail, also where it waits already: Linux wakes it with EINVAL.
+    fn shutdown(&self) {
+        let descriptor: BorrowedFd<'_> = match self {
+            Self::Unix(listener, _) => listener.as_fd(),
+            Self::Tcp(listener) => listener.as_fd(),
+        };
+        // Fails only if it was done before.
+        let _ = rustix::net::shutdown(descriptor, rustix::net::Shutdown::Both);
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Self::Unix(_, path) = self {
+            // It may have been removed by others.
+            let _ = fs::remove_file(path);
+        }
+    }
+}
