@@ -1,8 +1,12 @@
 //! `molde disk`: work on local disk files, without a server.
 
+mod check;
+mod compare;
 mod convert;
+mod info;
 mod input;
-mod look;
+mod map;
+mod serve;
 
 use clap::Subcommand;
 
@@ -13,16 +17,28 @@ use crate::output::Output;
 #[derive(Debug, Subcommand)]
 pub enum Disk {
     /// Show the format and the size of a disk file
-    Info(look::Info),
+    Info(info::Info),
+    /// List which parts of a disk hold data and which are zero
+    Map(map::Map),
+    /// Read a whole disk file and report what is damaged
+    Check(check::Check),
     /// Write the disk in one file to another in another format
     Convert(convert::Convert),
+    /// Find out whether two files hold the same disk
+    Compare(compare::Compare),
+    /// Serve a disk read-only to NBD clients, such as QEMU
+    Serve(serve::Serve),
 }
 
 impl Disk {
     pub(crate) fn run(self, output: Output) -> Result<()> {
         match self {
             Self::Info(info) => info.run(output),
+            Self::Map(map) => map.run(output),
+            Self::Check(check) => check.run(output),
             Self::Convert(convert) => convert.run(output),
+            Self::Compare(compare) => compare.run(output),
+            Self::Serve(serve) => serve.run(output),
         }
     }
 }

@@ -53,8 +53,13 @@ impl Input {
 
     /// Opens the disk in the file at `path`.
     pub(super) fn open(&self, path: &Path) -> Result<Opened> {
+        self.open_as(path, self.format)
+    }
+
+    /// Opens the disk in the file at `path`, which is in `format` if that is told.
+    pub(super) fn open_as(&self, path: &Path, format: Option<Format>) -> Result<Opened> {
         let source = Arc::new(FileSource::open(path)?);
-        let format = match self.format {
+        let format = match format {
             Some(format) => format,
             None => disk::probe(&*source)?,
         };

@@ -85,7 +85,7 @@ impl Folder {
     pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
         let path = self.path(name);
         let file = std::fs::File::create(&path).unwrap();
-        disk::copy_to_file(&bytes.to_vec(), &file, &disk::CopyOptions::default()).unwrap();
+        disk::copy_to_file(&bytes.to_vec(), &file, &CopyOptions::default()).unwrap();
         path
     }
 
