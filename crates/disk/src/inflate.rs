@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 
-use flate2::{Decompress, FlushDecompress, Status};
+use flate2::{Decompress, FlushDecompress};
 use libdeflater::Decompressor;
 use zstd::zstd_safe::{DCtx, find_frame_compressed_size};
 
@@ -11,8 +11,7 @@ use crate::error::Result;
 thread_local! {
     // The state of a decoder is tens of kilobytes: made once for each thread, not once for each block.
     static DEFLATE: RefCell<Decompress> = RefCell::new(Decompress::new(false));
-    static DEFLATE_AT_ONCE: RefCell<Decompressor> = RefCell::new(Decompressor::new());
-    static ZLIB: RefCell<Decompress> = RefCell::new(Decompress::new(true));
+    static WHOLE: RefCell<Decompressor> = RefCell::new(Decompressor::new());
     static ZSTD: RefCell<DCtx<'static>> = RefCell::new(DCtx::create());
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
@@ -33,7 +32,7 @@ pub(crate) fn with_buffer<T>(length: usize, work: impl FnOnce(&mut [u8]) -> Resu
 /// Returns whether `out` was filled.
 pub(crate) fn deflate(packed: &[u8], out: &mut [u8]) -> bool {
     // Faster, but it knows only streams that end, and that end with the cluster.
-    let at_once = DEFLATE_AT_ONCE.with_borrow_mut(|decoder| decoder.deflate_decompress(packed, out));
+    let at_once = WHOLE.with_borrow_mut(|decoder| decoder.deflate_decompress(packed, out));
     if at_once.is_ok_and(|made| made == out.len()) {
         return true;
     }
@@ -46,13 +45,7 @@ pub(crate) fn deflate(packed: &[u8], out: &mut [u8]) -> bool {
 
 /// Unpacks a whole zlib stream into `out`. Returns the bytes it gave, or `None` if the stream is damaged or holds more.
 pub(crate) fn zlib(packed: &[u8], out: &mut [u8]) -> Option<usize> {
-    ZLIB.with_borrow_mut(|decoder| {
-        decoder.reset(true);
-        match decoder.decompress(packed, out, FlushDecompress::Finish) {
-            Ok(Status::StreamEnd) => usize::try_from(decoder.total_out()).ok(),
-            _ => None,
-        }
-    })
+    WHOLE.with_borrow_mut(|decoder| decoder.zlib_decompress(packed, out).ok())
 }
 
 /// Fills `out` from zstd frames, which may be followed by junk. Returns whether `out` was filled exactly.

@@ -48,6 +48,7 @@ pub use error::{Error, ErrorKind, Result};
 pub use file::FileSource;
 pub use format::Format;
 pub use formats::ova::{appliance, verify_manifest};
+pub use formats::vmdk::flat_descriptor;
 pub use gate::{Deny, Gate, Given};
 pub use info::{Info, info};
 pub use map::{Map, map};

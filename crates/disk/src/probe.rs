@@ -70,6 +70,7 @@ const MAGICS: &[(Format, usize, &[u8])] = &[
     (Format::Vhd, 0, vhd::COOKIE),
     (Format::Vmdk, 0, vmdk::MAGIC),
     (Format::Vmdk, 0, vmdk::COW_DISK),
+    (Format::Vmdk, 0, vmdk::SE_SPARSE),
     (Format::Vhdx, 0, b"vhdxfile"),
     (Format::Qed, 0, b"QED\0"),
     (Format::Parallels, 0, b"WithoutFreeSpace"),

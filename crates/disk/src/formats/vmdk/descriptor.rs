@@ -1,6 +1,7 @@
 //! The descriptor of a VMDK: text that says what kind of disk it is and which extents it has.
 //!
-//! It may name any file of the host. So only a descriptor that names nothing but its own file is accepted.
+//! It may name any file of the host. So one inside a file is accepted only if it names nothing but that file, and one that
+//! stands alone only if it names files by bare names, each of which the gate must grant.
 
 use crate::error::{Error, Result};
 use crate::gate::{Gate, ask};
@@ -18,12 +19,25 @@ fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|window| window.eq_ignore_ascii_case(wanted))
 }
 
+/// The longest name of a file.
+const MAX_NAME: usize = 255;
+
+/// Returns whether `name` is that of a file alone: no folder, no way up, nothing that could end its quotes.
+pub(super) fn is_bare_name(name: &str) -> bool {
+    let forbidden = |letter: char| matches!(letter, '/' | '\\' | '"') || letter.is_control();
+    !matches!(name, "" | "." | "..") && name.len() <= MAX_NAME && !name.contains(forbidden)
+}
+
 /// An extent line: access, size, type and, for most, a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Extent {
-    sectors: u64,
-    kind: String,
-    name: String,
+pub(super) struct Line {
+    pub(super) readable: bool,
+    pub(super) sectors: u64,
+    pub(super) kind: String,
+    /// Empty where there is none.
+    pub(super) name: String,
+    /// Where the extent begins in a flat file, in sectors.
+    pub(super) start: u64,
 }
 
 /// What a descriptor says.
@@ -32,7 +46,7 @@ pub(super) struct Descriptor {
     create_type: Option<String>,
     parent_cid: Option<String>,
     parent_name: Option<String>,
-    extents: Vec<Extent>,
+    pub(super) extents: Vec<Line>,
 }
 
 impl Descriptor {
@@ -84,8 +98,7 @@ impl Descriptor {
         let [extent] = self.extents.as_slice() else {
             return Err(self.refuse_extents(gate));
         };
-        let is_path = extent.name.contains(['/', '\\']) || extent.name == "..";
-        if !extent.kind.eq_ignore_ascii_case("SPARSE") || extent.name.is_empty() || is_path {
+        if !extent.kind.eq_ignore_ascii_case("SPARSE") || !is_bare_name(&extent.name) {
             return Err(self.refuse_extents(gate));
         }
         if extent.sectors.checked_mul(512) != Some(size) {
@@ -95,7 +108,7 @@ impl Descriptor {
         Ok(expected)
     }
 
-    /// Returns why a descriptor that stands alone, or names other files, is not opened.
+    /// Returns why a disk that needs other files than those of a set is not opened.
     pub(super) fn refuse_extents(&self, gate: &dyn Gate) -> Error {
         let kind = self.create_type();
         for extent in self.extents.iter().filter(|extent| !extent.name.is_empty()) {
@@ -105,7 +118,7 @@ impl Descriptor {
             }
         }
         Error::unsupported(format!(
-            "a VMDK of type {kind:?} with {} extents; monolithicSparse and streamOptimized with one are read",
+            "a VMDK of type {kind:?} with {} extents cannot be read from this file",
             self.extents.len()
         ))
         .with_hint("make one file of it with: qemu-img convert -O vmdk -o subformat=streamOptimized DISK.vmdk OUT")
@@ -123,26 +136,31 @@ impl Descriptor {
             .with_hint("merge the disk with its parent where both are"))
     }
 
-    fn create_type(&self) -> &str {
+    /// Returns the kind of disk as it is spelt; empty if it is not said.
+    pub(super) fn create_type(&self) -> &str {
         self.create_type.as_deref().unwrap_or("")
     }
 }
 
 /// Parses `RW 4192256 SPARSE "name.vmdk"` and its like; `None` if the line is no extent.
-fn parse_extent(line: &str) -> Option<Extent> {
+fn parse_extent(line: &str) -> Option<Line> {
     let mut words = line.splitn(4, [' ', '\t']);
-    if !matches!(words.next()?.to_ascii_uppercase().as_str(), "RW" | "RDONLY" | "NOACCESS") {
+    let access = words.next()?.to_ascii_uppercase();
+    if !matches!(access.as_str(), "RW" | "RDONLY" | "NOACCESS") {
         return None;
     }
     let sectors = words.next()?.parse().ok()?;
-    let kind = words.next()?.to_owned();
+    let kind = words.next()?.to_ascii_uppercase();
     let rest = words.next().unwrap_or("").trim();
-    let name = match rest.strip_prefix('"') {
-        // What follows the closing quote, if anything, is the offset in a flat file.
-        Some(quoted) => quoted.split_once('"').map_or(quoted, |(name, _)| name),
-        None => rest,
+    let (name, rest) = match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"')?,
+        None => rest.split_once([' ', '\t']).unwrap_or((rest, "")),
     };
-    Some(Extent { sectors, kind, name: name.to_owned() })
+    let start = match rest.trim() {
+        "" => 0,
+        number => number.parse().ok()?,
+    };
+    Some(Line { readable: access != "NOACCESS", sectors, kind, name: name.to_owned(), start })
 }
 
 #[cfg(test)]

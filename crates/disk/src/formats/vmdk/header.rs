@@ -6,19 +6,26 @@ use crate::source::Source;
 
 /// The first bytes of a sparse extent.
 pub(crate) const MAGIC: &[u8; 4] = b"KDMV";
-/// The first bytes of a sparse extent of old ESX servers, which is recognised only.
-pub(crate) const COW_DISK: &[u8; 4] = b"COWD";
 pub(super) const SECTOR: u64 = 512;
 /// Stands for the grain directory where only the footer knows its place.
-const AT_END: u64 = u64::MAX;
+pub(super) const AT_END: u64 = u64::MAX;
 /// The grain directory is at most 32 MiB: 256 TiB of disk with grains of 64 KiB.
-const MAX_DIRECTORY: u64 = (32 << 20) / 4;
+pub(super) const MAX_DIRECTORY: u64 = (32 << 20) / 4;
 const MAX_DESCRIPTOR: u64 = 1 << 20;
+const LINE_ENDS: &[u8; 4] = b"\n \r\n";
 
 const NEWLINE_TEST: u32 = 1 << 0;
+const REDUNDANT: u32 = 1 << 1;
 const ZERO_GRAINS: u32 = 1 << 2;
 const COMPRESSED: u32 = 1 << 16;
 const MARKERS: u32 = 1 << 17;
+
+/// Sectors of the descriptor in a new file, which follows the header.
+pub(super) const DESCRIPTOR_SECTORS: u64 = 20;
+/// Entries of a grain table in a new file.
+pub(super) const ENTRIES: u64 = 512;
+/// Bytes of a grain in a new file.
+pub(super) const GRAIN: u64 = 64 << 10;
 
 /// A header that passed all checks. Places and sizes are in bytes.
 #[derive(Debug)]
@@ -41,10 +48,6 @@ impl Header {
     pub(super) fn read(file: &dyn Source) -> Result<Self> {
         let len = file.len();
         let magic = read_bytes(file, 0, len.min(4) as usize, "the VMDK header")?;
-        if magic == COW_DISK {
-            return Err(Error::unsupported("the file is an extent of an old ESX disk (COWD)")
-                .with_hint("convert the disk, by its descriptor, to streamOptimized where its files are"));
-        }
         if magic != MAGIC {
             return Err(Error::new(ErrorKind::WrongFormat, "the file does not begin with the magic number of VMDK"));
         }
@@ -56,7 +59,7 @@ impl Header {
         if !(1..=3).contains(&version) {
             return Err(Error::unsupported(format!("VMDK version {version}; 1 to 3 are read")));
         }
-        if flags & NEWLINE_TEST != 0 && bytes[73..77] != *b"\n \r\n" {
+        if flags & NEWLINE_TEST != 0 && bytes[73..77] != *LINE_ENDS {
             return Err(Error::corrupt("the line ends in the VMDK header were changed")
                 .with_hint("the file was transferred as text: transfer it again as binary"));
         }
@@ -110,9 +113,6 @@ impl Header {
                 format!("a VMDK of {size} bytes needs a directory over 32 MiB"),
             ));
         }
-        if self.descriptor_offset == 0 || self.descriptor_length == 0 {
-            return Err(one_of_several());
-        }
         if self.descriptor_length > MAX_DESCRIPTOR {
             let length = self.descriptor_length;
             return Err(Error::new(ErrorKind::TooLarge, format!("a VMDK descriptor of {length} bytes")));
@@ -122,14 +122,49 @@ impl Header {
     }
 }
 
+/// The header of a new file; places and sizes are in sectors.
+pub(super) struct NewHeader {
+    pub(super) capacity: u64,
+    /// The second copy of the grain directory, if there is one.
+    pub(super) redundant: Option<u64>,
+    pub(super) directory: u64,
+    pub(super) overhead: u64,
+    pub(super) compressed: bool,
+}
+
+impl NewHeader {
+    /// Returns the bytes as VMware writes them: version 1 with two copies of the tables, version 3 for a stream.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let redundant = if self.redundant.is_some() { REDUNDANT } else { 0 };
+        let compressed = if self.compressed { COMPRESSED | MARKERS } else { 0 };
+        let mut header = Vec::with_capacity(SECTOR as usize);
+        header.extend(MAGIC);
+        header.extend(if self.compressed { 3_u32 } else { 1 }.to_le_bytes());
+        header.extend((NEWLINE_TEST | redundant | compressed).to_le_bytes());
+        header.extend(self.capacity.to_le_bytes());
+        header.extend((GRAIN / SECTOR).to_le_bytes());
+        header.extend(1_u64.to_le_bytes());
+        header.extend(DESCRIPTOR_SECTORS.to_le_bytes());
+        header.extend((ENTRIES as u32).to_le_bytes());
+        header.extend(self.redundant.unwrap_or(0).to_le_bytes());
+        header.extend(self.directory.to_le_bytes());
+        header.extend(self.overhead.to_le_bytes());
+        header.push(0); // Closed cleanly.
+        header.extend(LINE_ENDS);
+        header.extend(u16::from(self.compressed).to_le_bytes());
+        header.resize(SECTOR as usize, 0);
+        header
+    }
+}
+
 /// The error for an extent that belongs to a descriptor elsewhere.
 pub(super) fn one_of_several() -> Error {
     Error::refused("the VMDK has no descriptor: it is one extent of a disk of several files")
-        .with_hint("make one file of them with: qemu-img convert -O vmdk -o subformat=streamOptimized DISK.vmdk OUT")
+        .with_hint("give the descriptor file as the image and this file with it: --extent FILE")
 }
 
 /// Turns sectors into bytes.
-fn bytes_of(what: &str, sectors: u64) -> Result<u64> {
+pub(super) fn bytes_of(what: &str, sectors: u64) -> Result<u64> {
     match sectors.checked_mul(SECTOR) {
         // Such numbers are also safe to add to each other.
         Some(bytes) if bytes < 1 << 62 => Ok(bytes),

@@ -1,19 +1,22 @@
-//! VMDK, the disk of VMware, after VMware's "Virtual Disk Format 5.0": one file with an embedded descriptor.
+//! VMDK, the disk of VMware, after VMware's "Virtual Disk Format 5.0": one file with a descriptor inside, a set of files
+//! with a descriptor beside them, or a compressed stream.
 
+mod chain;
+mod describe;
 mod descriptor;
+mod esx;
+mod grains;
 mod header;
+mod hosted;
+mod layout;
 mod read;
+mod set;
+mod stream;
+mod write;
 
+pub use describe::flat_descriptor;
 pub(crate) use descriptor::is_descriptor;
-pub(crate) use header::{COW_DISK, MAGIC};
+pub(crate) use esx::{COW_DISK, SE_SPARSE};
+pub(crate) use header::MAGIC;
 pub(crate) use read::open;
-
-/// The options of the writer.
-pub(crate) const OPTIONS: &[crate::options::Known] = &[];
-
-pub(crate) fn write(
-    _disk: std::sync::Arc<dyn crate::source::Source>,
-    _options: &crate::options::WriteOptions,
-) -> crate::error::Result<crate::write::Output> {
-    Err(crate::error::Error::unsupported("files in format vmdk are not written"))
-}
+pub(crate) use write::{OPTIONS, write};

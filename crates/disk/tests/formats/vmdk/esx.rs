@@ -1,0 +1,1 @@
+//! COWD and seSparse extents, crafted here because no free tool writes them.
