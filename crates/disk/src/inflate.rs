@@ -63,3 +63,10 @@ pub(crate) fn zstd(packed: &[u8], out: &mut [u8]) -> bool {
         true
     })
 }
+
+/// Unpacks `packed`, exactly one zstd frame, into `out`. Returns whether `out` was filled exactly.
+pub(crate) fn zstd_frame(packed: &[u8], out: &mut [u8]) -> bool {
+    let length = out.len();
+    find_frame_compressed_size(packed) == Ok(packed.len())
+        && ZSTD.with_borrow_mut(|decoder| decoder.decompress(out, packed) == Ok(length))
+}

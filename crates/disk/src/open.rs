@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::formats::{luks, ova, parallels, qcow1, qcow2, qed, vdi, vhd, vhdx, vmdk};
 use crate::gate::Gate;
@@ -30,7 +30,10 @@ pub fn open(source: Arc<dyn Source>, format: Format, gate: &dyn Gate) -> Result<
         Format::Parallels => parallels::open(source, gate),
         Format::Luks => luks::open(source, gate),
         Format::Ova => open_in_archive(source, gate),
-        Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip => wrap::open(source, format, gate),
+        Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip => {
+            let content = wrap::seekable(source, format)?.ok_or_else(|| wrap::not_seekable(format))?;
+            open_content(content, format, gate)
+        }
     }
 }
 
@@ -41,4 +44,15 @@ fn open_in_archive(source: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     picked.check(format)?;
     let inner = open(Arc::clone(&picked.file), format, gate)?;
     Ok(picked.opened(inner))
+}
+
+/// Opens the disk inside `content`, which was compressed as a whole in the format `wrapper`.
+pub(crate) fn open_content(content: Arc<dyn Source>, wrapper: Format, gate: &dyn Gate) -> Result<Opened> {
+    let inner = probe(&*content)?;
+    if wrap::is_wrapper(inner) {
+        return Err(Error::refused(format!("the {wrapper} file holds a {inner} file: it is compressed twice")));
+    }
+    let opened = open(content, inner, gate)?;
+    let variant = format!("{wrapper} of {inner} {}", opened.variant).trim_end().to_owned();
+    Ok(Opened { format: wrapper, variant, ..opened })
 }

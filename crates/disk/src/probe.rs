@@ -84,6 +84,15 @@ const MAGICS: &[(Format, usize, &[u8])] = &[
     (Format::Ova, 257, b"ustar"),
 ];
 
+/// Returns the format of a file that is compressed as a whole and begins with `head`, at least 10 bytes if it has them.
+pub(crate) fn wrapper_of(head: &[u8]) -> Option<Format> {
+    let wraps = |format| matches!(format, Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip);
+    let mut magics = MAGICS.iter().filter(|(format, ..)| wraps(*format));
+    magics
+        .find(|(_, at, magic)| head.get(*at..).is_some_and(|bytes| bytes.starts_with(magic)))
+        .map(|(format, ..)| *format)
+}
+
 fn is_disc(source: &dyn Source) -> Result<bool> {
     if source.len() < DISC + 6 {
         return Ok(false);

@@ -1,23 +1,76 @@
 //! Files that are compressed as a whole: gzip, xz, zstd, bzip2, and a zip of one file.
+//!
+//! [`unpack`] reads any of them from its beginning to its end; [`seekable`] gives the content as a source where the
+//! container allows to unpack any part of it alone; [`write`] makes such files.
+
+mod bzip2;
+mod container;
+mod frames;
+mod gzip;
+mod input;
+mod unpack;
+mod write;
+mod xz;
+mod xz_blocks;
+mod zip;
+mod zstd;
+mod zstd_frames;
 
 use std::sync::Arc;
 
+pub use unpack::{UnpackLimits, Unpacker, unpack};
+pub(crate) use write::write;
+
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::gate::Gate;
-use crate::opened::Opened;
-use crate::options::WriteOptions;
+use crate::probe::wrapper_of;
+use crate::slice::Slice;
 use crate::source::Source;
-use crate::write::Output;
 
-/// Opens the disk inside a compressed file of which any part can be unpacked alone.
-pub(crate) fn open(_file: Arc<dyn Source>, format: Format, _gate: &dyn Gate) -> Result<Opened> {
-    Err(Error::unsupported(format!("files in format {format} are not read")))
+const CUT_HINT: &str = "the file was cut or is damaged: copy it again and compare checksums";
+
+/// Returns whether files of `format` are compressed as a whole, with a file of any other format inside.
+#[must_use]
+pub fn is_wrapper(format: Format) -> bool {
+    matches!(format, Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip)
 }
 
-/// Compresses the file `output` as a whole if the options say so.
-pub(crate) fn write(output: Output, options: &WriteOptions) -> Result<Output> {
-    match options.choice("wrap", &["none"])? {
-        _ => Ok(output),
+/// Returns the content of `source`, which is compressed as a whole in `format`, if any part of it can be unpacked alone.
+pub(crate) fn seekable(source: Arc<dyn Source>, format: Format) -> Result<Option<Arc<dyn Source>>> {
+    let content: Option<Arc<dyn Source>> = match format {
+        Format::Zstd => zstd_frames::open(source)?,
+        Format::Xz => xz_blocks::open(source)?,
+        Format::Zip => {
+            let member = zip::member(&*source)?;
+            let length = member.data.end - member.data.start;
+            match member.method {
+                zip::Method::Stored => {
+                    Some(Arc::new(Slice::new(source, member.data.start, length, "the file in the zip archive")?))
+                }
+                zip::Method::Deflated => None,
+            }
+        }
+        _ => None,
+    };
+    if let Some(content) = &content {
+        let mut head = vec![0; content.len().min(4096) as usize];
+        content.read_at(&mut head, 0)?;
+        not_nested(&head, format)?;
     }
+    Ok(content)
+}
+
+/// Refuses a content that begins as a compressed file does.
+fn not_nested(head: &[u8], format: Format) -> Result<()> {
+    match wrapper_of(head) {
+        None => Ok(()),
+        Some(inner) => Err(Error::refused(format!("the {format} file holds a {inner} file: it is compressed twice"))
+            .with_hint("unpack it once where it came from")),
+    }
+}
+
+/// Returns the error for a file of which no part can be unpacked alone.
+pub(crate) fn not_seekable(format: Format) -> Error {
+    Error::unsupported(format!("the {format} file can only be unpacked from its beginning to its end"))
+        .with_hint("unpack it first, for example with: molde disk convert -O raw IN OUT")
 }

@@ -1,0 +1,314 @@
+//! A content that is kept in frames, each of which is unpacked alone: zstd frames and xz blocks.
+//!
+//! Unpacked frames stay in memory up to a bound, which holds for those that are being unpacked too. One frame is unpacked by
+//! one thread; another one that wants it takes the next frame meanwhile, so that reading in order uses all cores.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::container::{Decoded, Fault};
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
+
+/// The largest frame, unpacked.
+pub(super) const MAX_FRAME: u64 = 64 << 20;
+/// The largest number of frames; each takes 24 bytes of memory.
+pub(super) const MAX_FRAMES: usize = 1 << 20;
+/// Frames in memory take at most this many bytes; two of the largest, of which one is being unpacked.
+const MAX_MEMORY: u64 = 3 * MAX_FRAME;
+/// Threads that wait look for work among so many frames ahead.
+const AHEAD: usize = 4;
+/// One extent is put together from at most this many frames.
+const MAX_RUN: usize = 64;
+/// A frame that is packed better than this may be all zeros; whether it is costs little to find out.
+const MAYBE_ZERO: u64 = 512;
+
+/// A frame with content.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Frame {
+    /// Its first byte in the content.
+    pub(super) start: u64,
+    /// Its first byte in the file.
+    pub(super) packed_at: u64,
+    /// Its length in the file.
+    pub(super) packed_length: u32,
+    /// What its kind of container needs to know about it.
+    pub(super) mark: u8,
+}
+
+/// The frames of a file in order, while they are found.
+#[derive(Default)]
+pub(super) struct Frames {
+    frames: Vec<Frame>,
+    size: u64,
+}
+
+impl Frames {
+    /// Returns how many there are.
+    pub(super) fn count(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Adds a frame of `length` bytes of content; returns whether it can be among frames that are unpacked alone.
+    pub(super) fn push(&mut self, packed_at: u64, packed_length: u64, length: u64, mark: u8) -> bool {
+        let Ok(packed_length) = u32::try_from(packed_length) else { return false };
+        // Data that do not compress grow a little, and a larger frame is a trick.
+        let fits = length <= MAX_FRAME && u64::from(packed_length) <= length + length / 8 + 4096;
+        if !fits || self.frames.len() == MAX_FRAMES {
+            return false;
+        }
+        if length > 0 {
+            self.frames.push(Frame { start: self.size, packed_at, packed_length, mark });
+            self.size += length;
+        }
+        true
+    }
+}
+
+/// Unpacks one frame into a buffer of its exact length.
+pub(super) trait Codec: Send + Sync {
+    fn unpack(&self, packed: &[u8], mark: u8, out: &mut [u8]) -> Decoded<()>;
+}
+
+/// The content.
+pub(super) struct FramedContent<C> {
+    file: Arc<dyn Source>,
+    frames: Vec<Frame>,
+    size: u64,
+    codec: C,
+    state: Mutex<State>,
+    changed: Condvar,
+    /// The last frame that was found to be all zeros: others are often the same, byte for byte.
+    zeros: Mutex<ZeroFrame>,
+}
+
+/// The packed bytes of zeros, and how many zeros these are.
+#[derive(Default)]
+struct ZeroFrame {
+    packed: Vec<u8>,
+    length: u64,
+}
+
+/// A frame in memory.
+struct Kept {
+    number: usize,
+    /// What it takes of [`MAX_MEMORY`].
+    cost: u64,
+    /// Its content, unless it is being unpacked.
+    bytes: Option<Arc<Vec<u8>>>,
+}
+
+/// The frames in memory; the one that was used last is the last.
+#[derive(Default)]
+struct State {
+    kept: VecDeque<Kept>,
+    cost: u64,
+}
+
+impl<C: Codec> FramedContent<C> {
+    pub(super) fn new(file: Arc<dyn Source>, frames: Frames, codec: C) -> Self {
+        let Frames { frames, size } = frames;
+        let (state, zeros) = (Mutex::default(), Mutex::default());
+        Self { file, frames, size, codec, state, changed: Condvar::new(), zeros }
+    }
+
+    /// Returns the number of the frame that holds byte `offset` of the content.
+    fn number(&self, offset: u64) -> usize {
+        self.frames.partition_point(|frame| frame.start <= offset).saturating_sub(1)
+    }
+
+    fn end(&self, number: usize) -> u64 {
+        self.frames.get(number + 1).map_or(self.size, |next| next.start)
+    }
+
+    fn length(&self, number: usize) -> u64 {
+        self.end(number) - self.frames[number].start
+    }
+
+    fn unpack(&self, number: usize, out: &mut [u8]) -> Result<()> {
+        let frame = &self.frames[number];
+        let mut packed = vec![0; frame.packed_length as usize];
+        self.file.read_at(&mut packed, frame.packed_at)?;
+        self.codec.unpack(&packed, frame.mark, out).map_err(|fault| match fault {
+            Fault::Damaged(how) => {
+                Error::corrupt(format!("the compressed data at byte {} are damaged: {how}", frame.packed_at))
+            }
+            Fault::Memory => Error::new(
+                ErrorKind::TooLarge,
+                format!("unpacking the data at byte {} needs more memory than is given for it", frame.packed_at),
+            ),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns frame `number` unpacked.
+    fn get(&self, number: usize) -> Result<Arc<Vec<u8>>> {
+        let mut state = self.lock();
+        loop {
+            if let Some(bytes) = state.find(number) {
+                return Ok(bytes);
+            }
+            if state.begin(number, self.length(number)) {
+                drop(state);
+                return self.fill(number);
+            }
+            // Another thread unpacks it, or memory is short.
+            if let Some(next) = self.begin_ahead(&mut state, number) {
+                drop(state);
+                // Its failure is for the one who wants that frame.
+                let _ = self.fill(next);
+                state = self.lock();
+                continue;
+            }
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Takes a frame after frame `number` if another thread unpacks that and there is memory for several.
+    fn begin_ahead(&self, state: &mut State, number: usize) -> Option<usize> {
+        state.position(number)?;
+        let mut next = number + 1..self.frames.len().min(number + 1 + AHEAD);
+        next.find(|next| {
+            let length = self.length(*next);
+            length <= MAX_FRAME / 2 && state.begin(*next, length)
+        })
+    }
+
+    /// Unpacks frame `number`, which this thread has begun.
+    fn fill(&self, number: usize) -> Result<Arc<Vec<u8>>> {
+        let mut begun = Begun { content: self, number, bytes: None };
+        let mut bytes = vec![0; self.length(number) as usize];
+        self.unpack(number, &mut bytes)?;
+        let bytes = Arc::new(bytes);
+        begun.bytes = Some(Arc::clone(&bytes));
+        Ok(bytes)
+    }
+
+    /// Returns whether frame `number` is known to be zero, or is found to be so at little cost.
+    fn is_zero(&self, number: usize) -> Result<bool> {
+        let (frame, length) = (&self.frames[number], self.length(number));
+        if length / MAYBE_ZERO < u64::from(frame.packed_length) {
+            return Ok(false);
+        }
+        let mut packed = vec![0; frame.packed_length as usize];
+        self.file.read_at(&mut packed, frame.packed_at)?;
+        let zeros = || self.zeros.lock().unwrap_or_else(PoisonError::into_inner);
+        if zeros().length == length && zeros().packed == packed {
+            return Ok(true);
+        }
+        // A damaged frame is data: reading it says what is wrong.
+        let zero = self.get(number).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+        if zero {
+            *zeros() = ZeroFrame { packed, length };
+        }
+        Ok(zero)
+    }
+}
+
+impl State {
+    fn position(&self, number: usize) -> Option<usize> {
+        self.kept.iter().position(|kept| kept.number == number)
+    }
+
+    fn find(&mut self, number: usize) -> Option<Arc<Vec<u8>>> {
+        let at = self.position(number)?;
+        let bytes = self.kept[at].bytes.clone()?;
+        let entry = self.kept.remove(at)?;
+        self.kept.push_back(entry);
+        Some(bytes)
+    }
+
+    /// Makes room for frame `number` and takes it; returns whether that was possible and nobody else did.
+    fn begin(&mut self, number: usize, length: u64) -> bool {
+        if self.position(number).is_some() {
+            return false;
+        }
+        // Besides the content there are the packed bytes and the memory of the decoder.
+        let cost = 2 * length;
+        while self.cost + cost > MAX_MEMORY {
+            let Some(oldest) = self.kept.iter().position(|kept| kept.bytes.is_some()) else { return false };
+            self.remove(oldest);
+        }
+        self.kept.push_back(Kept { number, cost, bytes: None });
+        self.cost += cost;
+        true
+    }
+
+    fn remove(&mut self, at: usize) {
+        if let Some(kept) = self.kept.remove(at) {
+            self.cost -= kept.cost;
+        }
+    }
+
+    /// Ends the unpacking of frame `number`, which gave `bytes` or failed.
+    fn end(&mut self, number: usize, bytes: Option<Arc<Vec<u8>>>) {
+        let Some(at) = self.position(number) else { return };
+        match bytes {
+            None => self.remove(at),
+            Some(bytes) => {
+                let kept = &mut self.kept[at];
+                self.cost -= kept.cost;
+                kept.cost = bytes.len() as u64;
+                self.cost += kept.cost;
+                kept.bytes = Some(bytes);
+            }
+        }
+    }
+}
+
+/// A frame that is being unpacked; also if that fails or panics, those who wait for it go on.
+struct Begun<'a, C: Codec> {
+    content: &'a FramedContent<C>,
+    number: usize,
+    bytes: Option<Arc<Vec<u8>>>,
+}
+
+impl<C: Codec> Drop for Begun<'_, C> {
+    fn drop(&mut self) {
+        self.content.lock().end(self.number, self.bytes.take());
+        self.content.changed.notify_all();
+    }
+}
+
+impl<C: Codec> Source for FramedContent<C> {
+    fn len(&self) -> u64 {
+        self.size
+    }
+
+    fn read_at(&self, mut buf: &mut [u8], mut offset: u64) -> Result<()> {
+        check_range(self.size, offset, buf.len())?;
+        while !buf.is_empty() {
+            let number = self.number(offset);
+            let (within, length) = (offset - self.frames[number].start, self.length(number));
+            let (part, rest) = buf.split_at_mut((length - within).min(buf.len() as u64) as usize);
+            if part.len() as u64 == length && self.lock().position(number).is_none() {
+                self.unpack(number, part)?;
+            } else {
+                let (bytes, within) = (self.get(number)?, within as usize);
+                part.copy_from_slice(&bytes[within..within + part.len()]);
+            }
+            offset += part.len() as u64;
+            buf = rest;
+        }
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: u64) -> Result<Extent> {
+        check_offset(self.size, offset)?;
+        let mut number = self.number(offset);
+        let kind = |number| Ok(if self.is_zero(number)? { ExtentKind::Zero } else { ExtentKind::Data });
+        let first = kind(number)?;
+        number += 1;
+        for _ in 1..MAX_RUN {
+            if number == self.frames.len() || kind(number)? != first {
+                break;
+            }
+            number += 1;
+        }
+        let end = self.end(number - 1);
+        Ok(Extent { offset, length: end - offset, kind: first })
+    }
+}
