@@ -12,6 +12,7 @@ use crate::copy::{Copied, CopyOptions, copy_to_file};
 use crate::error::{Error, Result};
 use crate::file::FileSource;
 use crate::format::Format;
+use crate::formats::vmdk::flat_descriptor;
 use crate::gate::{Deny, Gate};
 use crate::hashed::HashedDisk;
 use crate::open::open;
@@ -74,6 +75,9 @@ pub fn convert(
     }
     let input = Input::open(src, format, options)?;
     let output = write(Arc::clone(&input.disk), out, &options.write)?;
+    if let Output::Flat(disk) = &output {
+        return write_flat(&input, &**disk, dst, options);
+    }
     let file = Temporary::create(dst)?;
     let copied = match input.cloned(&output, &file.file) {
         Some(copied) => copied,
@@ -81,6 +85,34 @@ pub fn convert(
     };
     let converted = input.converted(copied)?;
     file.rename(dst, options.force, options.copy.sync)?;
+    Ok(converted)
+}
+
+/// Writes the bare disk to a file beside `dst`, and to `dst` the descriptor that names it. The descriptor comes last, so
+/// that it never names what is not there.
+fn write_flat(input: &Input, disk: &dyn Source, dst: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
+    let stem = dst.file_stem().and_then(|stem| stem.to_str()).ok_or_else(|| {
+        Error::unsupported(format!("{} has a name that a VMDK descriptor cannot hold", dst.display()))
+    })?;
+    let name = format!("{stem}-flat.vmdk");
+    let flat = dst.with_file_name(&name);
+    if !options.force && flat.symlink_metadata().is_ok() {
+        return Err(exists(&flat));
+    }
+    let text = flat_descriptor(disk.len(), &name, &options.write)?;
+    let file = Temporary::create(&flat)?;
+    let copied = copy_to_file(disk, &file.file, &options.copy)?;
+    let length = disk.len().next_multiple_of(512);
+    let failed = |error| Error::io(format!("write {}", flat.display()), error);
+    file.file.set_len(length).map_err(failed)?;
+    let descriptor = Temporary::create(dst)?;
+    descriptor
+        .file
+        .write_all_at(text.as_bytes(), 0)
+        .map_err(|error| Error::io(format!("write {}", dst.display()), error))?;
+    let converted = input.converted(Copied { bytes_total: length, ..copied })?;
+    file.rename(&flat, options.force, options.copy.sync)?;
+    descriptor.rename(dst, options.force, options.copy.sync)?;
     Ok(converted)
 }
 

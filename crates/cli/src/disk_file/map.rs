@@ -40,8 +40,7 @@ impl Map {
             let data = extent.kind == ExtentKind::Data;
             if json {
                 let separator = if number == 0 { "\n" } else { ",\n" };
-                let value =
-                    json!({"start": extent.offset, "length": extent.length, "data": data, "zero": !data});
+                let value = json!({"start": extent.offset, "length": extent.length, "data": data, "zero": !data});
                 write!(out, "{separator}{value}")?;
             } else {
                 let kind = if data { "data" } else { "zero" };

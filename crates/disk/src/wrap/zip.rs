@@ -182,7 +182,7 @@ impl Entry {
         };
         let mut wide = [&mut entry.size, &mut entry.length, &mut entry.offset]
             .into_iter()
-            .filter(|value| **value == u32::MAX.into())
+            .filter(|value| **value == u64::from(u32::MAX))
             .collect::<Vec<_>>();
         if !wide.is_empty() {
             let field = zip64_field(extra).ok_or_else(damaged)?;

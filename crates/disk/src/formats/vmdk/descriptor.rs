@@ -49,12 +49,17 @@ pub(super) struct Descriptor {
     pub(super) extents: Vec<Line>,
 }
 
+/// A content ID has 8 digits, of which QEMU leaves out the zeros in front; with the zero byte at the end of the text.
+const MAX_REST: usize = 9;
+
 impl Descriptor {
     /// Parses the text up to its padding with zero bytes.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let length = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
         let (text, padding) = bytes.split_at(length);
-        if padding.iter().any(|byte| *byte != 0) {
+        // QEMU writes a shorter text over a longer one when it changes the content ID, and leaves the end of the longer.
+        let rest = &padding[..padding.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)];
+        if !rest.is_empty() && !(rest.len() <= MAX_REST && text.ends_with(&rest[1..])) {
             return Err(Error::refused("the VMDK descriptor goes on after a zero byte"));
         }
         let text = String::from_utf8_lossy(text);

@@ -20,6 +20,7 @@ use crate::options::WriteOptions;
 use crate::pipeline::{in_order, threads};
 use crate::stored::Stored;
 use crate::write::{Progress, Stream};
+use crate::zeros::is_zero;
 
 /// What one thread compresses at once, in grains: 1 MiB. A table covers a multiple of it.
 const PIECE: u64 = 16;
@@ -128,10 +129,6 @@ impl Stream for Compressed {
 /// Returns the number of grain tables, had all of them a grain.
 fn tables(capacity: u64) -> u64 {
     capacity.div_ceil(GRAIN / SECTOR * ENTRIES)
-}
-
-fn is_zero(grain: &[u8]) -> bool {
-    grain.chunks(256).all(|part| part.iter().fold(0, |all, byte| all | byte) == 0)
 }
 
 /// Adds a grain with its marker, and zeros up to the end of the sector.
