@@ -2,6 +2,11 @@
 //!
 //! A few kilobytes of tables that all name one cluster would otherwise unfold to terabytes.
 
+use std::fmt::Display;
+
+use crate::error::{Error, Result};
+use crate::mapped::Packed;
+
 /// At most this many bits (8 MiB); a larger file is watched in larger units.
 const MAX_BITS: u64 = 1 << 26;
 
@@ -54,6 +59,47 @@ impl Claims {
             *word |= 1 << (unit % 64);
         }
     }
+}
+
+/// What the parts of a file are used for: whole clusters and tables, and compressed clusters between them.
+pub(crate) struct Uses {
+    whole: Claims,
+    /// Units in which compressed clusters begin.
+    shared: Claims,
+    packed: Claims,
+}
+
+impl Uses {
+    /// Watches a file of `len` bytes whose tables and whole clusters lie at multiples of `unit` bytes.
+    pub(crate) fn new(len: u64, unit: u64) -> Self {
+        Self { whole: Claims::new(len, unit), shared: Claims::new(len, unit), packed: Claims::new(len, 1) }
+    }
+
+    /// Takes `length` bytes at `offset` for `what`, which has them alone.
+    pub(crate) fn whole(&mut self, offset: u64, length: u64, what: impl Display) -> Result<()> {
+        let unit = self.shared.unit();
+        let end = offset.saturating_add(length / unit * unit);
+        let shared =
+            (offset..end).step_by(usize::try_from(unit).unwrap_or(usize::MAX)).any(|at| self.shared.is_taken(at));
+        if self.whole.take(offset, length) && !shared {
+            return Ok(());
+        }
+        Err(in_use(what, offset))
+    }
+
+    /// Takes a compressed cluster, which may share a unit with others but no bytes.
+    pub(crate) fn packed(&mut self, packed: Packed) -> Result<()> {
+        let whole = self.whole.is_taken(packed.offset);
+        self.shared.mark(packed.offset);
+        if self.packed.take(packed.offset, packed.length as u64) && !whole {
+            return Ok(());
+        }
+        Err(in_use("a compressed cluster", packed.offset))
+    }
+}
+
+fn in_use(what: impl Display, offset: u64) -> Error {
+    Error::corrupt(format!("{what} lies at byte {offset} of the file, which is already in use"))
 }
 
 #[cfg(test)]

@@ -7,7 +7,11 @@ use std::sync::Arc;
 use zeroize::Zeroizing;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::fields::read_bytes;
 use crate::source::Source;
+
+/// The name of a backing file has at most this many bytes, as in QEMU.
+const MAX_NAME: u32 = 1023;
 
 /// Answers what an image asks for.
 pub trait Gate: Send + Sync {
@@ -108,4 +112,19 @@ pub(crate) fn ask(gate: &dyn Gate, role: &str, name: &str) -> Result<Arc<dyn Sou
         }
         _ => error,
     })
+}
+
+/// Asks `gate` for the backing file whose name are the `length` bytes of `file` at `offset`; reading through it is not
+/// supported even if it is granted.
+pub(crate) fn refuse_backing_file(gate: &dyn Gate, file: &dyn Source, offset: u64, length: u32) -> Result<()> {
+    if length > MAX_NAME {
+        return Err(Error::corrupt(format!(
+            "the name of the backing file is {length} bytes long, allowed are {MAX_NAME}"
+        )));
+    }
+    let name = read_bytes(file, offset, length as usize, "the name of the backing file")?;
+    let name = String::from_utf8_lossy(&name);
+    ask(gate, "the backing file", &name)?;
+    Err(Error::unsupported(format!("reading through the backing file {name:?} is not supported"))
+        .with_hint("flatten the image with: qemu-img convert -O qcow2 IMAGE OUT"))
 }

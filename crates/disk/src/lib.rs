@@ -29,6 +29,7 @@ mod fields;
 mod formats;
 mod hashed;
 mod inflate;
+mod levels;
 mod mapped;
 mod opened;
 mod pipeline;

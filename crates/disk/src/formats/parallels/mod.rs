@@ -1,12 +1,7 @@
-//! parallels: not yet.
+//! Parallels expandable disks, after `docs/interop/parallels.rst` of QEMU.
 
-use std::sync::Arc;
+mod extension;
+mod header;
+mod read;
 
-use crate::error::{Error, Result};
-use crate::gate::Gate;
-use crate::opened::Opened;
-use crate::source::Source;
-
-pub(crate) fn open(_file: Arc<dyn Source>, _gate: &dyn Gate) -> Result<Opened> {
-    Err(Error::unsupported("files in format parallels are not read"))
-}
+pub(crate) use read::open;

@@ -1,12 +1,6 @@
-//! qcow1: not yet.
+//! qcow version 1, after `block/qcow.c` of QEMU; there is no other specification.
 
-use std::sync::Arc;
+mod header;
+mod read;
 
-use crate::error::{Error, Result};
-use crate::gate::Gate;
-use crate::opened::Opened;
-use crate::source::Source;
-
-pub(crate) fn open(_file: Arc<dyn Source>, _gate: &dyn Gate) -> Result<Opened> {
-    Err(Error::unsupported("files in format qcow1 are not read"))
-}
+pub(crate) use read::open;

@@ -1,12 +1,6 @@
-//! qed: not yet.
+//! QED, after `docs/interop/qed_spec.rst` of QEMU.
 
-use std::sync::Arc;
+mod header;
+mod read;
 
-use crate::error::{Error, Result};
-use crate::gate::Gate;
-use crate::opened::Opened;
-use crate::source::Source;
-
-pub(crate) fn open(_file: Arc<dyn Source>, _gate: &dyn Gate) -> Result<Opened> {
-    Err(Error::unsupported("files in format qed are not read"))
-}
+pub(crate) use read::open;
