@@ -17,7 +17,7 @@ const PAGE: u64 = 4096;
 /// What the entries of a format say.
 pub(crate) trait Entries: Send + Sync {
     /// Decodes an entry of a table of the second level.
-    fn decode(&self) -> fn([u8; 8]) -> u64;
+    fn decode(bytes: [u8; 8]) -> u64;
 
     /// Returns what `entry` says about cluster `index`; every byte that it names is inside the file.
     fn place(&self, index: u64, entry: u64) -> Result<Place>;
@@ -87,7 +87,7 @@ impl<E: Entries> Levels<E> {
     fn page(&self, index: u64) -> Result<Option<Arc<[u64]>>> {
         let (number, entries) = (index / self.page_entries(), self.page_entries());
         let Some(offset) = self.entry_offset(number * entries) else { return Ok(None) };
-        let load = || read_table(&*self.file, offset, entries as usize, "a table", self.format.decode());
+        let load = || read_table(&*self.file, offset, entries as usize, "a table", E::decode);
         self.pages.get(number, load).map(Some)
     }
 

@@ -72,8 +72,8 @@ impl Clusters {
 }
 
 impl Entries for Clusters {
-    fn decode(&self) -> fn([u8; 8]) -> u64 {
-        u64::from_be_bytes
+    fn decode(bytes: [u8; 8]) -> u64 {
+        u64::from_be_bytes(bytes)
     }
 
     fn place(&self, index: u64, entry: u64) -> Result<Place> {
