@@ -36,14 +36,18 @@ impl Claims {
     /// Units that the range only touches are left alone, so a sound file is never refused.
     #[must_use]
     pub(crate) fn take(&mut self, offset: u64, length: u64) -> bool {
-        let end = offset.saturating_add(length) / self.unit;
-        (offset.div_ceil(self.unit)..end).all(|unit| {
-            let Some(word) = self.bits.get_mut((unit / 64) as usize) else { return true };
-            let bit = 1 << (unit % 64);
-            let free = *word & bit == 0;
-            *word |= bit;
-            free
-        })
+        let last = self.bits.len() as u64 * 64;
+        let (mut unit, end) = (offset.div_ceil(self.unit), (offset.saturating_add(length) / self.unit).min(last));
+        let mut free = true;
+        while unit < end {
+            let (word, bit) = (&mut self.bits[(unit / 64) as usize], unit % 64);
+            let count = (64 - bit).min(end - unit);
+            let mask = (u64::MAX >> (64 - count)) << bit;
+            free &= *word & mask == 0;
+            *word |= mask;
+            unit += count;
+        }
+        free
     }
 
     /// Returns whether the unit that holds `offset` was taken.
@@ -124,5 +128,31 @@ mod tests {
         assert!(claims.take(512, 512), "less than a unit is not watched");
         assert!(claims.take(0, 1 << 23));
         assert!(!claims.take(1 << 22, 1 << 21));
+    }
+
+    #[test]
+    fn long_ranges_are_taken_to_the_unit() {
+        for (start, units) in [(0, 1), (0, 64), (63, 2), (5, 200), (64, 64), (100, 27)] {
+            let mut claims = Claims::new(1 << 20, 512);
+            assert!(claims.take(start * 512, units * 512));
+            let taken: Vec<_> = (0..300).filter(|unit| claims.is_taken(unit * 512)).collect();
+            assert_eq!(taken, (start..start + units).collect::<Vec<_>>());
+            assert!(claims.take((start + units) * 512, 512));
+            assert!(!claims.take((start + units - 1) * 512, 1024));
+        }
+        assert!(Claims::new(1000, 512).take(u64::MAX - 5000, u64::MAX), "past the end nothing is watched");
+    }
+
+    #[test]
+    fn compressed_clusters_share_units_but_no_bytes() {
+        let packed = |offset, length| Packed { offset, length };
+        let mut uses = Uses::new(1 << 20, 512);
+        uses.packed(packed(1000, 30)).unwrap();
+        uses.packed(packed(1030, 30)).unwrap();
+        assert!(uses.packed(packed(1059, 30)).is_err());
+        assert!(uses.whole(0, 4096, "a cluster").is_err(), "one begins inside");
+        uses.whole(8192, 4096, "a cluster").unwrap();
+        assert!(uses.packed(packed(8192 + 4000, 30)).is_err());
+        assert!(uses.whole(8192, 512, "a table").is_err());
     }
 }

@@ -147,12 +147,12 @@ fn damage() {
     let folder = Folder::new();
     let raw = folder.write("raw", &seeded_disk(1500 * 512, 3));
     let bytes = |path: PathBuf| std::fs::read(path).unwrap();
-    mutate(&bytes(folder.image("image", &raw, "qcow", &[])), Format::Qcow1, 2000, 1);
-    mutate(&bytes(compressed_qcow(&folder, &raw)), Format::Qcow1, 2000, 2);
-    mutate(&bytes(folder.image("image", &raw, "qed", &["-o", "cluster_size=4k,table_size=2"])), Format::Qed, 2000, 3);
+    mutate(&bytes(folder.image("image", &raw, "qcow", &[])), Format::Qcow1, 1000, 1);
+    mutate(&bytes(compressed_qcow(&folder, &raw)), Format::Qcow1, 1000, 2);
+    mutate(&bytes(folder.image("image", &raw, "qed", &["-o", "cluster_size=4k,table_size=2"])), Format::Qed, 1000, 3);
     let parallels = bytes(folder.image("image", &raw, "parallels", &["-o", "cluster_size=4k"]));
-    mutate(&parallels, Format::Parallels, 1000, 4);
-    mutate(&of_old_kind(parallels), Format::Parallels, 1000, 5);
+    mutate(&parallels, Format::Parallels, 700, 4);
+    mutate(&of_old_kind(parallels), Format::Parallels, 700, 5);
 }
 
 use ErrorKind::{Corrupt, Refused, TooLarge, Unsupported, WrongFormat};
