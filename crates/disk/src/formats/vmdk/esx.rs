@@ -39,6 +39,7 @@ pub(super) fn read_cow_disk(file: &Arc<dyn Source>) -> Result<(Extent, bool)> {
         )));
     }
     let count = directory_length(size, grain, field(24))?;
+    check_inside("the grain directory", offset, field(24) * 4, file.len())?;
     let directory = read_table(&**file, offset, count, "the grain directory", u32::from_le_bytes)?;
     let taken = vec![("the header", 0, COW_HEADER), ("the grain directory", offset, count as u64 * 4)];
     let encoding = Entries::Sectors { zero_grains: false };
@@ -69,7 +70,9 @@ pub(super) fn read_se_sparse(file: &Arc<dyn Source>) -> Result<Extent> {
     let offset = bytes_of("grain directory", field(128))?;
     let tables = bytes_of("first grain table", field(144))?;
     let grains = bytes_of("first grain", field(192))?;
-    let count = directory_length(size, grain, field(136).saturating_mul(SECTOR / 8))?;
+    let known = bytes_of("size of the grain directory", field(136))?;
+    let count = directory_length(size, grain, known / 8)?;
+    check_inside("the grain directory", offset, known, file.len())?;
     let last = bytes_of("size of the grain tables", field(152))? / (ENTRIES * 8);
     let directory = read_table(&**file, offset, count, "the grain directory", u64::from_le_bytes)?;
     let directory = directory.into_iter().map(|entry| table_number(entry, last)).collect::<Result<Vec<_>>>()?;

