@@ -117,7 +117,7 @@ fn qcow2_features() {
     qcow2().set(104, &[1]).fails(Corrupt, "compression type");
     bit(3).set(104, &[2]).fails(Unsupported, "compression type 2");
     qcow2().set(32, &1_u32.to_be_bytes()).fails(Unsupported, "encrypted (AES)");
-    qcow2().set(32, &2_u32.to_be_bytes()).fails(Unsupported, "encrypted (LUKS)");
+    qcow2().set(32, &2_u32.to_be_bytes()).fails(Corrupt, "encrypted (LUKS)");
     qcow2().set(32, &9_u32.to_be_bytes()).fails(Unsupported, "unknown method 9");
     qcow2().set(4, &1_u32.to_be_bytes()).fails(Unsupported, "version 1");
     qcow2().set(4, &4_u32.to_be_bytes()).fails(Unsupported, "version 4");

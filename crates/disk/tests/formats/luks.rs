@@ -502,3 +502,111 @@ fn each_file_has_its_own_key_and_needs_a_passphrase() {
     wrong.set("iter-time", "0");
     assert_eq!(write(&wrong).map(|_| ()).unwrap_err().kind(), ErrorKind::Unsupported);
 }
+
+/// Encrypts the raw disk at `raw` into a qcow2 file by qemu-img.
+fn qemu_qcow2(folder: &Folder, raw: &Path, options: &str) -> PathBuf {
+    let path = folder.path("image.qcow2");
+    let options = format!("encrypt.format=luks,encrypt.key-secret=passphrase,encrypt.iter-time=10{options}");
+    let arguments = ["convert", "--object", SECRET, "-f", "raw", "-O", "qcow2", "-o", &options, text(raw), text(&path)];
+    qemu_img(&arguments);
+    path
+}
+
+fn open_qcow2(image: Vec<u8>, passphrase: &str) -> disk::Result<Opened> {
+    disk::open(Arc::new(image), Format::Qcow2, &given(passphrase))
+}
+
+#[test]
+fn qcow2_that_qemu_encrypted() {
+    let folder = Folder::new();
+    let expected = seeded_disk((3 << 20) + 512, 6);
+    let raw = folder.write("raw", &expected);
+    for (options, variant, clusters) in
+        [("", "v3 LUKS", 65536), (",cluster_size=16k,extended_l2=on", "v3 subclusters LUKS", 16384)]
+    {
+        let image = std::fs::read(qemu_qcow2(&folder, &raw, options)).unwrap();
+        let opened = open_qcow2(image.clone(), PASSPHRASE).unwrap();
+        assert_eq!((opened.variant.as_str(), opened.block_size), (variant, Some(clusters)));
+        assert!(opened.notes[0].contains("aes-xts-plain64 with a key of 512 bits"), "{:?}", opened.notes);
+        assert!(read_all(&*opened.disk, 1 << 20).unwrap() == expected, "{options} reads wrong");
+        assert!(read_all(&*opened.disk, 100_001).unwrap() == expected, "{options} reads wrong in odd pieces");
+        assert!(check_extents(&*opened.disk, &expected) < expected.len() as u64, "holes are not encrypted");
+        assert_eq!(open_qcow2(image.clone(), "wrong").unwrap_err().kind(), ErrorKind::Refused);
+        let error = open_bytes(image, Format::Qcow2).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unsupported);
+        assert!(error.hint().unwrap().contains("--passphrase-file"));
+    }
+}
+
+/// An encrypted qcow2 file of this crate.
+fn own_qcow2(disk: Vec<u8>, cluster_size: &str) -> Arc<dyn Source> {
+    let mut options = options(PASSPHRASE);
+    options.set("encrypt", "luks");
+    options.set("cluster_size", cluster_size);
+    disk::layout(Arc::new(disk), Format::Qcow2, &options).unwrap()
+}
+
+#[test]
+fn encrypted_qcow2_that_is_written_is_read_by_qemu() {
+    let folder = Folder::new();
+    for (seed, (size, cluster_size)) in
+        [(3 << 20, "64K"), (600 << 10, "512"), (5 << 20, "2M"), (0, "4K")].into_iter().enumerate()
+    {
+        let expected = seeded_disk(size, seed as u64);
+        let layout = own_qcow2(expected.clone(), cluster_size);
+        let bytes = read_all(&*layout, 1 << 20).unwrap();
+        assert!(bytes == read_all(&*layout, 100_001).unwrap());
+        check_extents(&*layout, &bytes);
+        let path = folder.path("own.qcow2");
+        std::fs::write(&path, &bytes).unwrap();
+        let image =
+            format!("driver=qcow2,encrypt.format=luks,encrypt.key-secret=passphrase,file.filename={}", text(&path));
+        let report = qemu_img(&["check", "--object", SECRET, "--image-opts", &image]);
+        assert!(report.contains("No errors were found"), "{report}");
+        let out = folder.path("read by QEMU");
+        qemu_img(&["convert", "--object", SECRET, "--image-opts", &image, "-O", "raw", text(&out)]);
+        assert!(std::fs::read(out).unwrap() == expected, "QEMU reads {size} bytes in clusters of {cluster_size} wrong");
+        let opened = open_qcow2(bytes, PASSPHRASE).unwrap();
+        assert!(read_all(&*opened.disk, 1 << 20).unwrap() == expected);
+    }
+    let mut both = options(PASSPHRASE);
+    both.set("encrypt", "luks");
+    both.set("compression", "zstd");
+    let error = disk::layout(Arc::new(vec![1; 512]), Format::Qcow2, &both).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("both compressed and encrypted"), "{error}");
+    both = WriteOptions::default();
+    both.set("encrypt", "luks");
+    let error = disk::layout(Arc::new(vec![1; 512]), Format::Qcow2, &both).map(|_| ()).unwrap_err();
+    assert!(error.hint().unwrap().contains("--new-passphrase-file"));
+}
+
+#[test]
+fn encrypted_qcow2_headers_that_are_refused() {
+    use ErrorKind::{Corrupt, Unsupported};
+    let image = read_all(&*own_qcow2(vec![7; 70_000], "64K"), 1 << 20).unwrap();
+    let be64 = |at: usize| u64::from_be_bytes(image[at..at + 8].try_into().unwrap());
+    let (luks, length) = (be64(112) as usize, be64(120));
+    let refused = |at: usize, bytes: &[u8], kind, says: &str| {
+        let mut image = image.clone();
+        image[at..at + bytes.len()].copy_from_slice(bytes);
+        let error = open_qcow2(image, PASSPHRASE).expect_err(says);
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(says), "{error} does not say {says:?}");
+    };
+    refused(32, &1_u32.to_be_bytes(), Unsupported, "encrypted (AES)");
+    refused(32, &3_u32.to_be_bytes(), Unsupported, "unknown method 3");
+    refused(104, &0_u32.to_be_bytes(), Corrupt, "no header extension");
+    refused(104, &1_u32.to_be_bytes(), Corrupt, "no header extension");
+    refused(108, &15_u32.to_be_bytes(), Corrupt, "no header extension");
+    refused(112, &(luks as u64 + 512).to_be_bytes(), Corrupt, "begins no cluster");
+    refused(112, &(1_u64 << 63).to_be_bytes(), Corrupt, "LUKS header");
+    refused(112, &0_u64.to_be_bytes(), Corrupt, "already in use");
+    refused(120, &u64::MAX.to_be_bytes(), Corrupt, "LUKS header");
+    refused(120, &(length + 65536).to_be_bytes(), Corrupt, "already in use");
+    refused(120, &4096_u64.to_be_bytes(), Corrupt, "LUKS header");
+    refused(luks, b"x", ErrorKind::WrongFormat, "does not begin with a LUKS header");
+    refused(luks + 7, &[2], Unsupported, "version 2 inside");
+    // A data cluster that says it is compressed.
+    let l2 = (be64(be64(40) as usize) & 0x00ff_ffff_ffff_fe00) as usize;
+    refused(l2, &(be64(l2) | 1 << 62).to_be_bytes(), Corrupt, "is compressed");
+}

@@ -18,16 +18,33 @@ const HASH: Hash = Hash::Sha256;
 /// Key materials begin at multiples of this many bytes, as QEMU and cryptsetup place them.
 const ALIGNMENT: usize = 4096;
 /// Where the encrypted disk begins: the next MiB after eight key materials, as cryptsetup places it.
-pub(crate) const PAYLOAD: u64 = 2 << 20;
+const PAYLOAD: u64 = 2 << 20;
 /// The least and the most PBKDF2 rounds, whatever the speed of this machine.
 const ITERATIONS: std::ops::RangeInclusive<u64> = 1000..=10_000_000;
 
-/// A header that is not yet written, and the cipher that it is for.
+/// A new header, and the cipher that it is for.
 pub(crate) struct NewVolume {
-    /// The beginning of the file; zeros follow up to [`PAYLOAD`].
-    pub(crate) head: Vec<u8>,
+    pub(crate) head: Head,
     /// Encrypts the sectors of the disk.
     pub(crate) cipher: SectorCipher,
+}
+
+/// A header with its key materials, without the zeros that follow.
+pub(crate) struct Head(Vec<u8>);
+
+impl Head {
+    /// Returns its length with all zeros, where the encrypted disk begins in a file of LUKS alone.
+    pub(crate) fn length(&self) -> u64 {
+        PAYLOAD
+    }
+
+    /// Fills `buf` from byte `offset` of the header and the zeros after it.
+    pub(crate) fn fill(&self, buf: &mut [u8], offset: u64) {
+        let head = self.0.get(offset as usize..).unwrap_or_default();
+        let (known, zeros) = buf.split_at_mut(head.len().min(buf.len()));
+        known.copy_from_slice(&head[..known.len()]);
+        zeros.fill(0);
+    }
 }
 
 impl NewVolume {
@@ -68,15 +85,7 @@ impl NewVolume {
         head[FIRST_SLOT + 8..FIRST_SLOT + 8 + SALT_LENGTH].copy_from_slice(slot_salt);
         head.resize(ALIGNMENT, 0);
         head.extend(material(&cipher, &*key, passphrase, slot_salt, iterations)?);
-        Ok(Self { head, cipher: cipher.with_key(&*key, SECTOR) })
-    }
-
-    /// Fills `buf` from byte `offset` of the header and the zeros after it.
-    pub(crate) fn read_head(&self, buf: &mut [u8], offset: u64) {
-        let head = self.head.get(offset as usize..).unwrap_or_default();
-        let (known, zeros) = buf.split_at_mut(head.len().min(buf.len()));
-        known.copy_from_slice(&head[..known.len()]);
-        zeros.fill(0);
+        Ok(Self { head: Head(head), cipher: cipher.with_key(&*key, SECTOR) })
     }
 }
 

@@ -14,11 +14,14 @@ mod kdf;
 mod metadata;
 mod payload;
 mod read;
+mod sealed;
 mod stripes;
 mod unlock;
 mod version1;
 mod version2;
 mod write;
 
-pub(crate) use read::open;
-pub(crate) use write::{OPTIONS, write};
+pub(crate) use create::Head;
+pub(crate) use read::{decrypt, open};
+pub(crate) use sealed::Sealed;
+pub(crate) use write::{ITER_TIME, OPTIONS, new_volume, write};

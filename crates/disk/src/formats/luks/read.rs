@@ -54,6 +54,27 @@ fn open_version2(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     Ok(opened(Payload::new(file, volume.payload, volume.size, cipher, volume.first), "v2", notes))
 }
 
+/// Returns `data` decrypted by the key that `header` holds, and a sentence about what protects it. Sectors are numbered
+/// from the beginning of `data`. This is for formats that keep a header of version 1 inside their own files.
+///
+/// # Errors
+/// As those of [`open`].
+pub(crate) fn decrypt(
+    header: &dyn Source,
+    data: Arc<dyn Source>,
+    gate: &dyn Gate,
+) -> Result<(Arc<dyn Source>, String)> {
+    let version = version(header)?;
+    if version != 1 {
+        return Err(Error::unsupported(format!("a LUKS header of version {version} inside of another format")));
+    }
+    let version1::Header { cipher, slots, .. } = version1::Header::read(header)?;
+    let key = unlock(header, &slots, cipher.key_length(), gate)?;
+    let size = data.len() / SECTOR as u64 * SECTOR as u64;
+    let disk = Payload::new(data, 0, size, cipher.with_key(&key, SECTOR), 0);
+    Ok((Arc::new(disk), note(&cipher, SECTOR, &slots)))
+}
+
 fn opened(disk: Payload, variant: &str, notes: Vec<String>) -> Opened {
     Opened { disk: Arc::new(disk), format: Format::Luks, variant: variant.to_owned(), block_size: None, notes }
 }

@@ -4,19 +4,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cipher::SECTOR;
-use super::create::{NewVolume, PAYLOAD};
+use super::create::{Head, NewVolume};
+use super::sealed::Sealed;
 use crate::error::{Error, Result};
 use crate::options::{Known, WriteOptions};
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 use crate::write::Output;
 
+/// The option of every writer that encrypts.
+pub(crate) const ITER_TIME: Known =
+    ("iter-time", "milliseconds that the passphrase takes to be checked, 1 to 10000; 1000 if not said");
+
 /// The options of the writer.
-pub(crate) const OPTIONS: &[Known] =
-    &[("iter-time", "milliseconds that the passphrase takes to be checked, 1 to 10000; 1000 if not said")];
+pub(crate) const OPTIONS: &[Known] = &[ITER_TIME];
 
 /// Returns the LUKS file that holds `disk`, with a new key that the passphrase of `options` opens.
 pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Output> {
-    Ok(Output::Layout(Arc::new(Layout { volume: new_volume(options)?, disk })))
+    let NewVolume { head, cipher } = new_volume(options)?;
+    let start = head.length();
+    Ok(Output::Layout(Arc::new(Sealed::new(Plain { head, disk }, start, start, cipher))))
 }
 
 /// Makes the key and the header that `options` ask for.
@@ -29,52 +35,27 @@ pub(crate) fn new_volume(options: &WriteOptions) -> Result<NewVolume> {
     NewVolume::create(passphrase, Duration::from_millis(milliseconds.into()))
 }
 
-/// The header, and the disk with zeros up to a whole sector. All of it is data: a hole would not be zeros inside.
-struct Layout {
-    volume: NewVolume,
+/// The file before its disk is encrypted: the header, and the disk with zeros up to a whole sector.
+struct Plain {
+    head: Head,
     disk: Arc<dyn Source>,
 }
 
-impl Layout {
-    /// Fills `buf` with whole encrypted sectors from byte `offset` of the disk.
-    fn read_sectors(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let inside = self.disk.len().saturating_sub(offset).min(buf.len() as u64) as usize;
-        let (data, padding) = buf.split_at_mut(inside);
-        self.disk.read_at(data, offset)?;
-        padding.fill(0);
-        self.volume.cipher.encrypt(buf, offset / SECTOR as u64);
-        Ok(())
-    }
-
-    /// Fills the beginning of `buf` from byte `offset` of the disk; returns how many bytes were filled.
-    fn read_payload(&self, buf: &mut [u8], offset: u64) -> Result<usize> {
-        let within = (offset % SECTOR as u64) as usize;
-        if within == 0 && buf.len() >= SECTOR {
-            let length = buf.len() / SECTOR * SECTOR;
-            self.read_sectors(&mut buf[..length], offset)?;
-            return Ok(length);
-        }
-        let mut sector = [0; SECTOR];
-        self.read_sectors(&mut sector, offset - within as u64)?;
-        let length = buf.len().min(SECTOR - within);
-        buf[..length].copy_from_slice(&sector[within..within + length]);
-        Ok(length)
-    }
-}
-
-impl Source for Layout {
+impl Source for Plain {
     fn len(&self) -> u64 {
-        PAYLOAD + self.disk.len().next_multiple_of(SECTOR as u64)
+        self.head.length() + self.disk.len().next_multiple_of(SECTOR as u64)
     }
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         check_range(self.len(), offset, buf.len())?;
-        let head = PAYLOAD.saturating_sub(offset).min(buf.len() as u64) as usize;
-        self.volume.read_head(&mut buf[..head], offset);
-        let mut done = head;
-        while done < buf.len() {
-            done += self.read_payload(&mut buf[done..], offset + done as u64 - PAYLOAD)?;
+        let (head, buf) = buf.split_at_mut(self.head.length().saturating_sub(offset).min(buf.len() as u64) as usize);
+        self.head.fill(head, offset);
+        let offset = (offset + head.len() as u64).saturating_sub(self.head.length());
+        let (data, padding) = buf.split_at_mut(self.disk.len().saturating_sub(offset).min(buf.len() as u64) as usize);
+        if !data.is_empty() {
+            self.disk.read_at(data, offset)?;
         }
+        padding.fill(0);
         Ok(())
     }
 

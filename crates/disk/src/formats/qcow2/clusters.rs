@@ -167,6 +167,13 @@ impl Clusters {
 
     /// A compressed cluster: its offset to the byte, and its length in sectors counted from the one it begins in.
     fn packed(&self, index: u64, entry: u64) -> Result<Place> {
+        if self.header.encryption != 0 {
+            return Err(self.corrupt(
+                index,
+                entry,
+                "is compressed, and the data are encrypted: one reader would decrypt it",
+            ));
+        }
         let offset_bits = packed_offset_bits(self.header.cluster_bits);
         let offset = entry & ((1 << offset_bits) - 1);
         let sectors = ((entry & !(COPIED | COMPRESSED)) >> offset_bits) + 1;

@@ -1,5 +1,8 @@
 //! The header of a qcow2 file: 72 bytes in version 2, at least 104 in version 3, big-endian.
 
+use std::ops::Range;
+
+use super::encryption::{EXTENSION, LUKS, check_encryption, luks_header};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::{be32, be64, check_inside, past_end, read_bytes};
 use crate::gate::{Gate, ask};
@@ -45,6 +48,8 @@ pub(super) struct Header {
     pub(super) cluster_bits: u32,
     pub(super) size: u64,
     pub(super) encryption: u32,
+    /// Where the LUKS header lies, if the data are encrypted by LUKS.
+    pub(super) luks: Option<Range<u64>>,
     pub(super) l1_offset: u64,
     /// Entries of the L1 table.
     pub(super) l1_size: u32,
@@ -73,7 +78,7 @@ impl Header {
         let header = Self::parse(file)?;
         check_encryption(header.encryption)?;
         if header.external_data {
-            refuse_data_file(file, u64::from(header.length), header.cluster_size(), gate)?;
+            refuse_data_file(file, &header, gate)?;
         }
         if let Some((offset, length)) = header.backing {
             refuse_backing_file(file, offset, length, gate)?;
@@ -103,6 +108,7 @@ impl Header {
             cluster_bits,
             size: be64(&bytes, 24),
             encryption: be32(&bytes, 32),
+            luks: None,
             l1_offset: be64(&bytes, 40),
             l1_size: be32(&bytes, 36),
             l1_needed: 0,
@@ -123,6 +129,10 @@ impl Header {
         }
         header.check_tables(file.len())?;
         header.check_snapshots(file.len())?;
+        if header.encryption == LUKS {
+            let extension = header.extension(file, EXTENSION)?;
+            header.luks = Some(luks_header(file, extension, header.cluster_size())?);
+        }
         Ok(header)
     }
 
@@ -148,6 +158,21 @@ impl Header {
     /// Entries of an L2 table; an extended entry is two words.
     pub(super) fn l2_entries(&self) -> u64 {
         self.l2_words() >> u32::from(self.extended)
+    }
+
+    /// Returns the position and length of header extension `kind`, if there is one. Extensions end with the first cluster.
+    pub(super) fn extension(&self, file: &dyn Source, kind: u32) -> Result<Option<(u64, u32)>> {
+        let mut at = u64::from(self.length);
+        while at + 8 <= self.cluster_size() {
+            let extension = read_bytes(file, at, 8, "a header extension")?;
+            let (found, length) = (be32(&extension, 0), be32(&extension, 4));
+            match found {
+                0 => break,
+                _ if found == kind => return Ok(Some((at + 8, length))),
+                _ => at += 8 + u64::from(length).next_multiple_of(8),
+            }
+        }
+        Ok(None)
     }
 
     fn check_features(&mut self, bytes: &[u8]) -> Result<()> {
@@ -310,17 +335,6 @@ fn head(file: &dyn Source) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn check_encryption(method: u32) -> Result<()> {
-    let name = match method {
-        0 => return Ok(()),
-        1 => "AES",
-        2 => "LUKS",
-        _ => return Err(Error::unsupported(format!("the qcow2 file is encrypted by unknown method {method}"))),
-    };
-    Err(Error::unsupported(format!("the qcow2 file is encrypted ({name})"))
-        .with_hint("decrypt it where its key is, with: qemu-img convert"))
-}
-
 fn refuse_backing_file(file: &dyn Source, offset: u64, length: u32, gate: &dyn Gate) -> Result<()> {
     let name = read_name(file, offset, length, "the name of the backing file")?;
     ask(gate, "the backing file", &name)?;
@@ -328,20 +342,11 @@ fn refuse_backing_file(file: &dyn Source, offset: u64, length: u32, gate: &dyn G
         .with_hint("flatten the image with: qemu-img convert -O qcow2 IMAGE OUT"))
 }
 
-fn refuse_data_file(file: &dyn Source, mut at: u64, end: u64, gate: &dyn Gate) -> Result<()> {
-    let mut name = String::new();
-    while at + 8 <= end {
-        let extension = read_bytes(file, at, 8, "a header extension")?;
-        let (kind, length) = (be32(&extension, 0), be32(&extension, 4));
-        match kind {
-            0 => break,
-            EXTERNAL_DATA_FILE => {
-                name = read_name(file, at + 8, length, "the name of the external data file")?;
-                break;
-            }
-            _ => at += 8 + u64::from(length).next_multiple_of(8),
-        }
-    }
+fn refuse_data_file(file: &dyn Source, header: &Header, gate: &dyn Gate) -> Result<()> {
+    let name = match header.extension(file, EXTERNAL_DATA_FILE)? {
+        Some((at, length)) => read_name(file, at, length, "the name of the external data file")?,
+        None => String::new(),
+    };
     ask(gate, "the external data file", &name)?;
     Err(Error::unsupported(format!("reading from the external data file {name:?} is not supported"))
         .with_hint("make one file of it with: qemu-img convert -O qcow2 IMAGE OUT"))

@@ -3,6 +3,7 @@
 mod append;
 mod clusters;
 mod compress;
+mod encryption;
 mod header;
 mod read;
 mod stream;

@@ -25,6 +25,9 @@ pub(super) fn verify(clusters: &Clusters) -> Result<()> {
     uses.whole(0, cluster_size, "the header")?;
     let l1_length = (header.l1_needed * 8).next_multiple_of(cluster_size);
     uses.whole(header.l1_offset, l1_length, "the L1 table")?;
+    if let Some(luks) = &header.luks {
+        uses.whole(luks.start, (luks.end - luks.start).next_multiple_of(cluster_size), "the LUKS header")?;
+    }
     uses.whole(header.refcount_table_offset, header.refcount_table_length, "the refcount table")?;
     refcount_blocks(clusters, &mut uses)?;
     for number in 0..clusters.l1.len() as u64 {

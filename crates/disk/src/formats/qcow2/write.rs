@@ -1,7 +1,8 @@
 //! The qcow2 file that would hold a disk, computed piece by piece from the extents of the disk.
 //!
 //! ```text
-//! header | refcount table | refcount blocks | L1 table | L2 tables | data clusters, in the order of the disk
+//! header | refcount table | refcount blocks | L1 table | L2 tables | LUKS header, if encrypted
+//! | data clusters, in the order of the disk
 //! ```
 //! Each part begins at a cluster. A cluster of the disk is stored if any byte of it is data; a table exists if it has
 //! a stored cluster. The same disk and cluster size give the same file, byte for byte. Version 3, refcounts of 16 bits.
@@ -10,10 +11,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::clusters::COPIED;
+use super::encryption::announce;
 use super::header::{Compression, MAX_L1_ENTRIES, NewHeader, REFCOUNT_ORDER};
 use super::stream::Compressed;
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::fill;
+use crate::formats::luks::{self, Head, Sealed};
 use crate::options::{Known, WriteOptions};
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 use crate::stored::Stored;
@@ -30,6 +33,8 @@ pub(crate) const OPTIONS: &[Known] = &[
     ("cluster_size", "bytes of a cluster, a power of two from 512 to 2M"),
     ("compression", "compress each cluster: none, zlib or zstd"),
     ("level", "how hard to compress: 1 to 9 for zlib, 1 to 19 for zstd"),
+    ("encrypt", "encrypt the data: none or luks"),
+    luks::ITER_TIME,
 ];
 
 /// Returns the file that holds `disk`.
@@ -42,12 +47,25 @@ pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Out
     };
     let l1_entries = l1_entries(disk.len(), cluster_size)?;
     let stored = Stored::new(disk, cluster_size)?;
+    let encrypted = options.choice("encrypt", &["none", "luks"])? == "luks";
     Ok(match compression {
-        None => Output::Layout(Arc::new(Layout::new(cluster_size, l1_entries, stored))),
+        Some(_) if encrypted => return Err(both()),
+        None if encrypted => {
+            let volume = luks::new_volume(options)?;
+            let layout = Layout::new(cluster_size, l1_entries, stored, Some(volume.head));
+            let start = layout.parts.data.start * cluster_size;
+            Output::Layout(Arc::new(Sealed::new(layout, start, 0, volume.cipher)))
+        }
+        None => Output::Layout(Arc::new(Layout::new(cluster_size, l1_entries, stored, None))),
         Some(compression) => {
             Output::Stream(Box::new(Compressed { stored, cluster_size, l1_entries, compression, level }))
         }
     })
+}
+
+fn both() -> Error {
+    Error::unsupported("a qcow2 file that is both compressed and encrypted, which no reader could rely on")
+        .with_hint("leave out compression= or encrypt=")
 }
 
 /// Returns how many entries the L1 table has for a disk of `size` bytes.
@@ -66,6 +84,7 @@ struct Parts {
     refcount_blocks: Range<u64>,
     l1: Range<u64>,
     l2: Range<u64>,
+    luks: Range<u64>,
     data: Range<u64>,
 }
 
@@ -75,11 +94,12 @@ struct Layout {
     tables: Vec<u64>,
     cluster_size: u64,
     l1_entries: u64,
+    luks: Option<Head>,
     parts: Parts,
 }
 
 impl Layout {
-    fn new(cluster_size: u64, l1_entries: u64, stored: Stored) -> Self {
+    fn new(cluster_size: u64, l1_entries: u64, stored: Stored, luks: Option<Head>) -> Self {
         let l2_entries = cluster_size / 8;
         let mut tables = Vec::new();
         for (first, count) in stored.runs() {
@@ -87,8 +107,10 @@ impl Layout {
             let from = tables.last().map_or(from, |last: &u64| from.max(last + 1));
             tables.extend(from..=to);
         }
-        let parts = parts(cluster_size, (l1_entries * 8).div_ceil(cluster_size), tables.len() as u64, stored.count());
-        Self { stored, tables, cluster_size, l1_entries, parts }
+        let clusters = |length: u64| length.div_ceil(cluster_size);
+        let (l1, luks_clusters) = (clusters(l1_entries * 8), clusters(luks.as_ref().map_or(0, Head::length)));
+        let parts = parts(cluster_size, l1, tables.len() as u64, luks_clusters, stored.count());
+        Self { stored, tables, cluster_size, l1_entries, luks, parts }
     }
 
     fn header(&self) -> Vec<u8> {
@@ -102,7 +124,12 @@ impl Layout {
             refcount_table_clusters: self.parts.refcount_table.end - self.parts.refcount_table.start,
             compression: Compression::Zlib,
         };
-        header.bytes()
+        let mut bytes = header.bytes();
+        if let Some(luks) = &self.luks {
+            let start = offset(&self.parts.luks);
+            announce(&mut bytes, &(start..start + luks.length()));
+        }
+        bytes
     }
 
     /// Returns entry `index` of the L1 table.
@@ -136,7 +163,7 @@ impl Layout {
         if parts.data.contains(&cluster) {
             return self.stored.read(buf, offset - parts.data.start * self.cluster_size);
         }
-        let part = [&parts.refcount_table, &parts.refcount_blocks, &parts.l1, &parts.l2]
+        let part = [&parts.refcount_table, &parts.refcount_blocks, &parts.l1, &parts.l2, &parts.luks]
             .into_iter()
             .find(|part| part.contains(&cluster))
             .map_or(0..1, Clone::clone);
@@ -150,6 +177,8 @@ impl Layout {
             fill(buf, within, |index| self.l1_entry(index).to_be_bytes());
         } else if part == parts.l2 {
             fill(buf, within, |index| self.l2_entry(index).to_be_bytes());
+        } else if let Some(luks) = self.luks.as_ref().filter(|_| part == parts.luks) {
+            luks.fill(buf, within);
         } else {
             let header = self.header();
             fill(buf, within, |index| [header.get(index as usize).copied().unwrap_or(0)]);
@@ -184,11 +213,11 @@ impl Source for Layout {
 }
 
 /// Places the parts one after the other. The refcounts count themselves, so their number is found step by step.
-fn parts(cluster_size: u64, l1: u64, l2: u64, data: u64) -> Parts {
+fn parts(cluster_size: u64, l1: u64, l2: u64, luks: u64, data: u64) -> Parts {
     let (per_block, per_table) = ((cluster_size * 8) >> REFCOUNT_ORDER, cluster_size / 8);
     let (mut table, mut blocks) = (1, 1);
     loop {
-        let total = 1 + table + blocks + l1 + l2 + data;
+        let total = 1 + table + blocks + l1 + l2 + luks + data;
         let needed = total.div_ceil(per_block);
         if needed <= blocks && needed.div_ceil(per_table) <= table {
             break;
@@ -202,5 +231,12 @@ fn parts(cluster_size: u64, l1: u64, l2: u64, data: u64) -> Parts {
         start += clusters;
         part
     };
-    Parts { refcount_table: take(table), refcount_blocks: take(blocks), l1: take(l1), l2: take(l2), data: take(data) }
+    Parts {
+        refcount_table: take(table),
+        refcount_blocks: take(blocks),
+        l1: take(l1),
+        l2: take(l2),
+        luks: take(luks),
+        data: take(data),
+    }
 }
