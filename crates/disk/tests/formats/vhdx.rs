@@ -1,12 +1,22 @@
 //! VHDX, against qemu-img.
 
+#[path = "vhdx/hostile.rs"]
+mod hostile;
+#[path = "vhdx/image.rs"]
+mod image;
+#[path = "vhdx/log.rs"]
+mod log;
+#[path = "vhdx/mutations.rs"]
+mod mutations;
+
 use std::path::Path;
 use std::sync::Arc;
 
 use super::common::{
     Folder, Numbers, check_extents, open_bytes, open_file, qemu, qemu_img, read_all, seeded_disk, text,
 };
-use disk::{CopyOptions, FileSource, Format, Source, WriteOptions, probe};
+use disk::{CopyOptions, ErrorKind, Extent, ExtentKind, FileSource, Format, Source, WriteOptions, probe};
+use proptest::prelude::*;
 
 const MIB: u64 = 1 << 20;
 
@@ -78,7 +88,7 @@ fn reads_behind_the_first_sector_bitmap() {
         let mut offset = 0;
         while offset < disk.len() {
             let extent = disk.extent_at(offset).unwrap();
-            if extent.kind == disk::ExtentKind::Data {
+            if extent.kind == ExtentKind::Data {
                 data += extent.length;
             }
             offset = extent.end();
@@ -131,5 +141,179 @@ fn qemu_reads_what_is_written() {
             let length = check_written(&folder, &raw, list);
             assert!(length.is_multiple_of(MIB));
         }
+    }
+}
+
+/// A disk of nothing costs its tables at most, whatever its size, and opens at once.
+#[test]
+fn large_disks_of_nothing() {
+    struct Nothing(u64);
+    impl Source for Nothing {
+        fn len(&self) -> u64 {
+            self.0
+        }
+        fn read_at(&self, _: &mut [u8], offset: u64) -> disk::Result<()> {
+            panic!("data at {offset} were read")
+        }
+        fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
+            Ok(Extent { offset, length: self.0 - offset, kind: ExtentKind::Zero })
+        }
+    }
+    let layout = |size, list: &[_]| disk::layout(Arc::new(Nothing(size)), Format::Vhdx, &options(list));
+    let folder = Folder::new();
+    let path = folder.path("image");
+    for (size, block_mib, table_mib) in
+        [(0, 2, 1), (512, 2, 1), (2 << 40, 2, 9), ((2 << 40) + 1, 4, 5), (64 << 40, 64, 9)]
+    {
+        let layout = layout(size, &[]).unwrap();
+        assert_eq!(layout.len(), (3 + table_mib) * MIB, "{size}");
+        let file = std::fs::File::create(&path).unwrap();
+        disk::copy_to_file(&*layout, &file, &CopyOptions::default()).unwrap();
+        let started = std::time::Instant::now();
+        let opened = open_file(&path, Format::Vhdx).unwrap();
+        assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
+        assert_eq!((opened.disk.len(), opened.block_size), (size.next_multiple_of(512), Some(block_mib * MIB)));
+        if size > 0 {
+            let extent = opened.disk.extent_at(0).unwrap();
+            assert_eq!((extent.length, extent.kind), (opened.disk.len(), ExtentKind::Zero));
+            let report = qemu_img(&["info", "-f", "vhdx", "--output=json", text(&path)]);
+            assert!(report.contains(&format!("\"virtual-size\": {},", opened.disk.len())), "{report}");
+            assert!(qemu_img(&["check", "-f", "vhdx", text(&path)]).contains("No errors"));
+        }
+    }
+    let error = layout((64 << 40) + 1, &[]).err().unwrap();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+}
+
+/// The table of a full disk of 64 TiB names each block once, with room for sector bitmaps, and no data are read.
+#[test]
+fn a_full_disk_of_64_tib() {
+    struct Full;
+    impl Source for Full {
+        fn len(&self) -> u64 {
+            64 << 40
+        }
+        fn read_at(&self, _: &mut [u8], offset: u64) -> disk::Result<()> {
+            panic!("data at {offset} were read")
+        }
+    }
+    for subformat in ["dynamic", "fixed"] {
+        let list = [("block_size", "32M"), ("subformat", subformat)];
+        let layout = disk::layout(Arc::new(Full), Format::Vhdx, &options(&list)).unwrap();
+        // 128 blocks of 32 MiB, and then a sector bitmap: 16 MiB and an eighth of 1 MiB.
+        let data = 3 * MIB + 17 * MIB;
+        assert_eq!(layout.len(), data + (64 << 40));
+        let mut table = vec![0; 17 << 20];
+        layout.read_at(&mut table, 3 * MIB).unwrap();
+        let mut next = data;
+        let blocks = 2 << 20;
+        for (index, entry) in table.chunks(8).map(|entry| u64::from_le_bytes(entry.try_into().unwrap())).enumerate() {
+            if index % 129 == 128 || index >= blocks + (blocks - 1) / 128 {
+                assert_eq!(entry, 0);
+            } else {
+                assert_eq!(entry, next | 6);
+                next += 32 * MIB;
+            }
+        }
+        assert_eq!(next, layout.len());
+        let opened = disk::open(layout, Format::Vhdx, &disk::Deny).unwrap();
+        let extent = opened.disk.extent_at(5).unwrap();
+        assert_eq!(extent.kind, ExtentKind::Data);
+        assert_eq!(opened.variant, subformat);
+    }
+}
+
+#[test]
+fn what_can_be_chosen() {
+    let of = |key: &str, value: &str| {
+        disk::layout(Arc::new(vec![1; 512]), Format::Vhdx, &options(&[(key, value)])).map(|file| file.len())
+    };
+    assert_eq!(of("block_size", "256M").unwrap(), 260 * MIB);
+    for (key, value) in [("block_size", "512K"), ("block_size", "512M"), ("block_size", "3M"), ("subformat", "x")] {
+        assert_eq!(of(key, value).unwrap_err().kind(), ErrorKind::Unsupported);
+    }
+    // The same disk gives the same file; disks of which something else is stored have other identities.
+    let bytes = |size: usize, list| {
+        read_all(&*disk::layout(Arc::new(vec![1; size]), Format::Vhdx, &options(list)).unwrap(), 1 << 20).unwrap()
+    };
+    let identity = |file: &[u8]| file[(2 << 20) + 65_536 + 16..][..16].to_vec();
+    let one = bytes(512, &[]);
+    assert!(one == bytes(512, &[]));
+    assert_ne!(identity(&one), identity(&bytes(1024, &[])));
+    assert_ne!(one[65_536 + 16..][..16], one[65_536 + 32..][..16]);
+    let version = identity(&one)[7] >> 4;
+    assert_eq!(version, 8, "a GUID of one's own making");
+}
+
+/// A disk whose extents are given, with bytes that tell their place.
+#[derive(Debug, Clone)]
+struct Striped {
+    runs: Vec<(u64, bool)>,
+    tail: u64,
+}
+
+impl Source for Striped {
+    fn len(&self) -> u64 {
+        self.runs.iter().map(|run| run.0).sum::<u64>() + self.tail
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
+        disk::source::check_range(self.len(), offset, buf.len())?;
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let extent = self.extent_at(at)?;
+            let length = extent.length.min(buf.len() as u64 - done as u64) as usize;
+            for (at, byte) in (at..).zip(&mut buf[done..done + length]) {
+                *byte = if extent.kind == ExtentKind::Data { (at / 512 % 251) as u8 + 1 } else { 0 };
+            }
+            done += length;
+        }
+        Ok(())
+    }
+
+    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
+        let mut end = 0;
+        for (length, data) in &self.runs {
+            end += length;
+            if offset < end {
+                let kind = if *data { ExtentKind::Data } else { ExtentKind::Zero };
+                return Ok(Extent { offset, length: end - offset, kind });
+            }
+        }
+        Ok(Extent { offset, length: self.len() - offset, kind: ExtentKind::Zero })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_range_is_that_part_of_the_whole(
+        runs in prop::collection::vec((1_u64..3_000_000, any::<bool>()), 0..8),
+        tail in 0_u64..5000,
+        block_bits in 20_u32..23,
+        fixed in any::<bool>(),
+        ranges in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..70_000), 40),
+    ) {
+        let disk = Striped { runs, tail };
+        let block_size = (1 << block_bits).to_string();
+        let list = [("block_size", block_size.as_str()), ("subformat", if fixed { "fixed" } else { "dynamic" })];
+        let layout = disk::layout(Arc::new(disk.clone()), Format::Vhdx, &options(&list)).unwrap();
+        let whole = read_all(&*layout, usize::MAX).unwrap();
+        // Half of the ranges are where the structures lie.
+        for (number, (start, length)) in ranges.into_iter().enumerate() {
+            let start = start.index(if number % 2 == 0 { whole.len() } else { 3 << 20 });
+            let length = length.min(whole.len() - start);
+            let mut bytes = vec![0xee; length];
+            layout.read_at(&mut bytes, start as u64).unwrap();
+            prop_assert!(bytes == whole[start..start + length], "{} bytes at {}", length, start);
+        }
+        check_extents(&*layout, &whole);
+        let opened = open_bytes(whole, Format::Vhdx).unwrap();
+        let mut expected = read_all(&disk, 1 << 20).unwrap();
+        expected.resize(expected.len().next_multiple_of(512), 0);
+        prop_assert!(read_all(&*opened.disk, 333_333).unwrap() == expected);
+        check_extents(&*opened.disk, &expected);
     }
 }
