@@ -118,7 +118,8 @@ fn attach(items: &[&Element], buses: &HashMap<&str, Bus>, appliance: &mut Applia
     let mut attached = HashMap::new();
     for item in items.iter().filter(|item| item.text_of("ResourceType") == resource::DISK) {
         let host = item.text_of("HostResource");
-        if let Some(disk) = host.strip_prefix("ovf:").unwrap_or(host).strip_prefix("/disk/") {
+        // `ovf:/disk/ID` by the standard; `/disk/ID` and `ovf://disk/ID` are seen too.
+        if let Some(disk) = host.trim_start_matches("ovf:").trim_start_matches('/').strip_prefix("disk/") {
             attached.insert(shown(disk), buses.get(item.text_of("Parent")).copied());
         }
     }

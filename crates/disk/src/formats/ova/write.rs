@@ -46,17 +46,17 @@ struct Archive {
 /// Returns the appliance that holds `disk`.
 pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Output> {
     let machine = Machine::new(options)?;
-    let capacity = disk.len().next_multiple_of(SECTOR);
     let mut inner = WriteOptions::default();
     inner.set("subformat", "streamOptimized");
     inner.set("name", &disk_name(&machine));
     if let Some(level) = options.text("level") {
         inner.set("level", level);
     }
-    match vmdk::write(disk, &inner)? {
+    match vmdk::write(Arc::clone(&disk), &inner)? {
         // The digest is made while the disk is written, so its first bytes must come first.
-        Output::Stream(disk) if disk.head_length() == 0 => {
-            Ok(Output::Stream(Box::new(Archive { machine, capacity, disk })))
+        Output::Stream(stream) if stream.head_length() == 0 => {
+            let capacity = disk.len().div_ceil(SECTOR).saturating_mul(SECTOR);
+            Ok(Output::Stream(Box::new(Archive { machine, capacity, disk: stream })))
         }
         _ => Err(Error::unsupported("the disk of an appliance must be made from its beginning to its end")),
     }
