@@ -164,6 +164,24 @@ fn assert_reads(opened: &Opened, disk: &[u8]) {
 }
 
 #[test]
+fn what_lies_beside_does_no_harm() {
+    let text = descriptor(&["a.img"]);
+    let start = Tar::default().header("./", b'5', "00000000000\0").pax(b'g', &[("comment", "of git")]);
+    // Of macOS, with an attribute that is no text.
+    let start = start.pax(b'x', &[("SCHILY.xattr.x", "y")]).file("./._a.ovf", b"\0\x05\x16\x07").file("._a.mf", b"\0");
+    let other = start.file("a.ovf", text.as_bytes()).file("b.ovf", b"").file("a.img", &one_disk()).file("a.cert", b"");
+    let opened = open(other.end()).unwrap();
+    assert_reads(&opened, &one_disk());
+    assert_eq!(
+        opened.notes,
+        [
+            "the archive has 2 descriptors, of which the first counts: a.ovf",
+            "the certificate of the appliance was not looked at"
+        ]
+    );
+}
+
+#[test]
 fn disks_of_all_formats() {
     for (format, options, variant) in [
         ("raw", &[][..], "raw"),

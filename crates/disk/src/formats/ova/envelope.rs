@@ -155,18 +155,7 @@ impl Machine {
             ("Parent", "3"),
             ("ResourceType", "17"),
         ]);
-        let nics = (0..self.nics).map(|number| {
-            item(&[
-                ("AddressOnParent", &(7 + number).to_string()),
-                ("AutomaticAllocation", "true"),
-                ("Connection", "VM Network"),
-                ("ElementName", &format!("Network adapter {}", number + 1)),
-                ("InstanceID", &(5 + number).to_string()),
-                ("ResourceSubType", "E1000"),
-                ("ResourceType", "10"),
-            ])
-        });
-        [vcpus, memory, controller, disk].into_iter().chain(nics).collect()
+        [vcpus, memory, controller, disk].into_iter().chain((0..self.nics).map(nic)).collect()
     }
 }
 
@@ -177,6 +166,18 @@ const NETWORK: &str = r#"  <NetworkSection>
     </Network>
   </NetworkSection>
 "#;
+
+fn nic(number: u32) -> String {
+    item(&[
+        ("AddressOnParent", &(7 + number).to_string()),
+        ("AutomaticAllocation", "true"),
+        ("Connection", "VM Network"),
+        ("ElementName", &format!("Network adapter {}", number + 1)),
+        ("InstanceID", &(5 + number).to_string()),
+        ("ResourceSubType", "E1000"),
+        ("ResourceType", "10"),
+    ])
+}
 
 fn item(elements: &[(&str, &str)]) -> String {
     let elements: String =

@@ -195,7 +195,8 @@ impl Package {
 }
 
 fn is_kind(name: &str, extension: &str) -> bool {
-    name.rsplit_once('.').is_some_and(|(_, found)| found.eq_ignore_ascii_case(extension))
+    // The tar of macOS puts what it knows of a file before it, under its name after `._`.
+    name.rsplit_once('.').is_some_and(|(stem, found)| !stem.starts_with("._") && found.eq_ignore_ascii_case(extension))
 }
 
 fn no_descriptor(members: &[Member]) -> Error {

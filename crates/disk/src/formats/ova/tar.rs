@@ -64,7 +64,7 @@ pub(super) fn members(file: &dyn Source) -> Result<Vec<Member>> {
         }
         let (name, length) = read_header(&header, at)?;
         let kind = header[TYPE];
-        let length = if matches!(kind, b'x' | b'g' | b'L') { length } else { extended.size.unwrap_or(length) };
+        let length = if matches!(kind, b'x' | b'g' | b'L') { length } else { extended.length(length, at)? };
         let (start, end) = content(file, at, length)?;
         match kind {
             b'x' | b'g' | b'L' => extended.read(file, kind, start, length)?,
@@ -160,6 +160,17 @@ impl Extended {
         }
         self.name = Some(name);
         Ok(())
+    }
+
+    /// Returns the length of a member whose plain header says `own`.
+    fn length(&self, own: u64, at: u64) -> Result<u64> {
+        // Writers put nothing there, all digits 7, or the digits that fit.
+        match self.size {
+            Some(size) if ![0, OCTAL_END - 1, size % OCTAL_END].contains(&own) => {
+                Err(Error::refused(format!("the member at byte {at} of the archive has two sizes, {own} and {size}")))
+            }
+            size => Ok(size.unwrap_or(own)),
+        }
     }
 
     fn set_size(&mut self, value: &str, at: u64) -> Result<()> {

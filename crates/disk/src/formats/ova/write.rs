@@ -52,10 +52,11 @@ pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Out
     if let Some(level) = options.text("level") {
         inner.set("level", level);
     }
-    match vmdk::write(Arc::clone(&disk), &inner)? {
+    let size = disk.len();
+    match vmdk::write(disk, &inner)? {
         // The digest is made while the disk is written, so its first bytes must come first.
         Output::Stream(stream) if stream.head_length() == 0 => {
-            let capacity = disk.len().div_ceil(SECTOR).saturating_mul(SECTOR);
+            let capacity = size.div_ceil(SECTOR).saturating_mul(SECTOR);
             Ok(Output::Stream(Box::new(Archive { machine, capacity, disk: stream })))
         }
         _ => Err(Error::unsupported("the disk of an appliance must be made from its beginning to its end")),

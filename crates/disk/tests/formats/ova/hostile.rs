@@ -105,6 +105,8 @@ fn archives_whose_headers_lie() {
             _ => fails(bytes, Corrupt, "is not made of records"),
         }
     }
+    let two = simple(&good, |tar| tar.pax(b'x', &[("size", "8589934592")]).header("x", b'0', "00000000001\0"));
+    fails(two, Refused, "has two sizes, 1 and 8589934592");
     // Such names and times are sound.
     let bytes = simple(&good, |tar| {
         named(tar, &long).file("x", b"").pax(b'x', &[("path", "\u{e9}"), ("mtime", "1.5")]).file("y", b"")
@@ -325,6 +327,56 @@ fn old_headers_are_told_from_disks() {
     assert_eq!(of(&old[..511]), Format::Raw);
     // A sum of nothing is no name.
     assert_eq!(of(&with_checksum(vec![0; 512])), Format::Raw);
+}
+
+#[test]
+fn the_worst_descriptors_take_no_time() {
+    let item = |id: usize| format!("<Item><InstanceID>{id}</InstanceID><ResourceType>17</ResourceType></Item>");
+    let hardware = |items: String| {
+        let files = r#"<References><File id="f" href="a.img"/></References><DiskSection><Disk diskId="d" fileRef="f"/></DiskSection>"#;
+        envelope(&format!(
+            "{files}<VirtualSystem><VirtualHardwareSection>{items}</VirtualHardwareSection></VirtualSystem>"
+        ))
+    };
+    let attributes: String = (0..250).map(|number| format!("a{number}='' ")).collect();
+    for (text, read) in [
+        (hardware((0..12_000).map(item).collect()), true),
+        (hardware((0..12_000).map(|_| item(1)).collect()), true),
+        (hardware(format!("<Item>{}</Item>", "<x/>".repeat(49_000))), true),
+        (hardware(format!("<x {attributes}/>").repeat(500)), true),
+        (hardware("&lt;".repeat(200_000)), true),
+        (hardware("<![CDATA[]]>".repeat(80_000)), true),
+        (envelope(&"<VirtualSystem/>".repeat(49_000)), true),
+        (
+            envelope(
+                &(0..9000)
+                    .map(|id| format!(r#"<References><File id="{id}" href="a.img"/></References>"#))
+                    .collect::<String>(),
+            ),
+            false,
+        ),
+        (
+            envelope(&format!(
+                "<DiskSection>{}</DiskSection>",
+                (0..20_000).map(|id| format!(r#"<Disk diskId="{id}"/>"#)).collect::<String>()
+            )),
+            true,
+        ),
+    ] {
+        let bytes = simple(&text, |tar| tar);
+        assert!(text.len() > 150_000, "{}", text.len());
+        let started = Instant::now();
+        let found = appliance(bytes.clone());
+        assert_eq!(found.is_ok(), read, "{found:?}");
+        let _ = open(bytes);
+        assert!(started.elapsed() < Duration::from_secs(1), "{:?}: {}", started.elapsed(), &text[..900]);
+    }
+    let lines: String = (0..12_000).map(|number| format!("SHA256({number})= {:064}\n", 0)).collect();
+    let files = (0..900).fold(Tar::default(), |tar, number| tar.file(&format!("{number}"), b""));
+    let bytes = Tar([files.file("a.mf", lines.as_bytes()).0, simple(&descriptor(&["a.img"]), |tar| tar)].concat()).0;
+    let started = Instant::now();
+    fails(bytes, ErrorKind::Corrupt, "\"900\", which is not in the archive");
+    assert!(started.elapsed() < Duration::from_secs(1));
 }
 
 /// Damages the headers, descriptor and manifest of an appliance thousands of times.
