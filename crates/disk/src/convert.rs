@@ -10,15 +10,14 @@ use rustix::fs::ioctl_ficlone;
 
 use crate::copy::{Copied, CopyOptions, copy_to_file};
 use crate::error::{Error, Result};
-use crate::file::FileSource;
 use crate::format::Format;
 use crate::formats::vmdk::flat_descriptor;
 use crate::gate::{Deny, Gate};
 use crate::hashed::HashedDisk;
-use crate::open::open;
+use crate::local::{Local, LocalOptions, open_path, open_path_into};
+use crate::opened::Opened;
 use crate::options::WriteOptions;
 use crate::pipeline;
-use crate::probe::probe;
 use crate::source::Source;
 use crate::temporary::{Temporary, exists};
 use crate::write::{Output, write};
@@ -48,6 +47,15 @@ impl Default for ConvertOptions<'_> {
     }
 }
 
+impl ConvertOptions<'_> {
+    /// How the file is opened, with room for unpacked content in `folder`.
+    fn local<'a>(&'a self, format: Option<Format>, folder: &'a Path, find_zeros: bool) -> LocalOptions<'a> {
+        let threads = self.copy.threads;
+        let folder = Some(folder);
+        LocalOptions { format, gate: self.gate, folder, find_zeros, threads, ..LocalOptions::default() }
+    }
+}
+
 /// What a conversion made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Converted {
@@ -73,12 +81,30 @@ pub fn convert(
     if !options.force && dst.symlink_metadata().is_ok() {
         return Err(exists(dst));
     }
-    let input = Input::open(src, format, options)?;
+    let mut file = Temporary::create(dst)?;
+    let folder = dst.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let local = options.local(format, folder.unwrap_or(Path::new(".")), true);
+    // A bare disk in a compressed file is unpacked straight into the new file.
+    let as_it_is = out == Format::Raw && !options.checksum && options.write.is_empty();
+    let opened = if as_it_is {
+        open_path_into(src, &local, &file.file)?
+    } else {
+        Local { opened: open_path(src, &local)?, inner: out, unpacked: None }
+    };
+    let input = Input::new(src, opened.opened, options);
+    if let Some(bytes_data) = opened.unpacked {
+        if matches!(opened.inner, Format::Raw | Format::Iso) {
+            let converted = input.converted(Copied { bytes_data, bytes_total: input.disk.len() })?;
+            file.rename(dst, options.force, options.copy.sync)?;
+            return Ok(converted);
+        }
+        // What was unpacked has no name any more and stays while it is open.
+        file = Temporary::create(dst)?;
+    }
     let output = write(Arc::clone(&input.disk), out, &options.write)?;
     if let Output::Flat(disk) = &output {
         return write_flat(&input, &**disk, dst, options);
     }
-    let file = Temporary::create(dst)?;
     let copied = match input.cloned(&output, &file.file) {
         Some(copied) => copied,
         None => write_to_file(&output, &file.file, &options.copy)?,
@@ -124,7 +150,8 @@ pub fn convert_to_stream(
     out: Format,
     options: &ConvertOptions<'_>,
 ) -> Result<Converted> {
-    let input = Input::open(src, format, options)?;
+    let opened = open_path(src, &options.local(format, &std::env::temp_dir(), false))?;
+    let input = Input::new(src, opened, options);
     let output = write(Arc::clone(&input.disk), out, &options.write)?;
     let copied = write_in_order(&output, dst, &options.copy)?;
     dst.flush().map_err(|error| Error::io("write the last bytes", error))?;
@@ -140,19 +167,13 @@ struct Input {
 }
 
 impl Input {
-    fn open(path: &Path, format: Option<Format>, options: &ConvertOptions<'_>) -> Result<Self> {
-        let file: Arc<dyn Source> = Arc::new(FileSource::open(path)?);
-        let format = match format {
-            Some(format) => format,
-            None => probe(&*file)?,
-        };
-        let opened = open(file, format, options.gate)?;
+    fn new(path: &Path, opened: Opened, options: &ConvertOptions<'_>) -> Self {
         let raw = if opened.format == Format::Raw { File::open(path).ok() } else { None };
         if !options.checksum {
-            return Ok(Self { disk: opened.disk, hashed: None, raw });
+            return Self { disk: opened.disk, hashed: None, raw };
         }
         let hashed = Arc::new(HashedDisk::new(opened.disk));
-        Ok(Self { disk: Arc::clone(&hashed) as Arc<dyn Source>, hashed: Some(hashed), raw: None })
+        Self { disk: Arc::clone(&hashed) as Arc<dyn Source>, hashed: Some(hashed), raw: None }
     }
 
     /// Makes `file` share its blocks with the file that is read, where that is the same file and the file system can.

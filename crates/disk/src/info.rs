@@ -7,6 +7,7 @@ use crate::format::Format;
 use crate::gate::Gate;
 use crate::map::map;
 use crate::open::open;
+use crate::opened::Opened;
 use crate::probe::probe;
 use crate::source::{ExtentKind, Source};
 
@@ -36,7 +37,11 @@ pub fn info(source: Arc<dyn Source>, format: Option<Format>, gate: &dyn Gate) ->
         None => probe(&*source)?,
     };
     let file_size = source.len();
-    let opened = open(source, format, gate)?;
+    info_of(&open(source, format, gate)?, file_size)
+}
+
+/// Says what is known of a file of `file_size` bytes that was opened.
+pub fn info_of(opened: &Opened, file_size: u64) -> Result<Info> {
     let mut allocated = 0;
     for extent in map(&*opened.disk, 0..u64::MAX) {
         let extent = extent?;
@@ -45,12 +50,12 @@ pub fn info(source: Arc<dyn Source>, format: Option<Format>, gate: &dyn Gate) ->
         }
     }
     Ok(Info {
-        format,
-        variant: opened.variant,
+        format: opened.format,
+        variant: opened.variant.clone(),
         virtual_size: opened.disk.len(),
         file_size,
         allocated,
         block_size: opened.block_size,
-        notes: opened.notes,
+        notes: opened.notes.clone(),
     })
 }

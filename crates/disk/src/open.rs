@@ -32,7 +32,7 @@ pub fn open(source: Arc<dyn Source>, format: Format, gate: &dyn Gate) -> Result<
         Format::Ova => open_in_archive(source, gate),
         Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip => {
             let content = wrap::seekable(source, format)?.ok_or_else(|| wrap::not_seekable(format))?;
-            open_content(content, format, gate)
+            open_content(content, format, gate).map(|(_, opened)| opened)
         }
     }
 }
@@ -46,13 +46,13 @@ fn open_in_archive(source: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     Ok(picked.opened(inner))
 }
 
-/// Opens the disk inside `content`, which was compressed as a whole in the format `wrapper`.
-pub(crate) fn open_content(content: Arc<dyn Source>, wrapper: Format, gate: &dyn Gate) -> Result<Opened> {
+/// Opens the disk inside `content`, which was compressed as a whole in the format `wrapper`; returns its own format, too.
+pub(crate) fn open_content(content: Arc<dyn Source>, wrapper: Format, gate: &dyn Gate) -> Result<(Format, Opened)> {
     let inner = probe(&*content)?;
     if wrap::is_wrapper(inner) {
         return Err(Error::refused(format!("the {wrapper} file holds a {inner} file: it is compressed twice")));
     }
     let opened = open(content, inner, gate)?;
     let variant = format!("{wrapper} of {inner} {}", opened.variant).trim_end().to_owned();
-    Ok(Opened { format: wrapper, variant, ..opened })
+    Ok((inner, Opened { format: wrapper, variant, ..opened }))
 }

@@ -28,6 +28,11 @@ impl WriteOptions {
         self.passphrase = Some(passphrase);
     }
 
+    /// Returns whether nothing was chosen.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
     /// Returns the passphrase of the new file.
     pub(crate) fn passphrase(&self) -> Option<&[u8]> {
         self.passphrase.as_ref().map(|passphrase| passphrase.as_slice())

@@ -36,6 +36,9 @@ pub fn probe(source: &dyn Source) -> Result<Format> {
     if ova::is_header(&head) {
         found.push(Format::Ova);
     }
+    if skips_to_zstd(&head) {
+        found.push(Format::Zstd);
+    }
     if is_disc(source)? {
         found.push(Format::Iso);
     }
@@ -87,10 +90,16 @@ const MAGICS: &[(Format, usize, &[u8])] = &[
 /// Returns the format of a file that is compressed as a whole and begins with `head`, at least 10 bytes if it has them.
 pub(crate) fn wrapper_of(head: &[u8]) -> Option<Format> {
     let wraps = |format| matches!(format, Format::Gzip | Format::Xz | Format::Zstd | Format::Bzip2 | Format::Zip);
-    let mut magics = MAGICS.iter().filter(|(format, ..)| wraps(*format));
-    magics
-        .find(|(_, at, magic)| head.get(*at..).is_some_and(|bytes| bytes.starts_with(magic)))
-        .map(|(format, ..)| *format)
+    let begins = |at: usize, magic: &[u8]| head.get(at..).is_some_and(|bytes| bytes.starts_with(magic));
+    let found = MAGICS.iter().find(|(format, at, magic)| wraps(*format) && begins(*at, magic));
+    found.map(|(format, ..)| *format).or_else(|| skips_to_zstd(head).then_some(Format::Zstd))
+}
+
+/// Returns whether `head` is a frame that zstd skips, and a zstd frame after it, as `pzstd` writes them.
+fn skips_to_zstd(head: &[u8]) -> bool {
+    head.len() >= 8
+        && le32(head, 0) & !0xf == 0x184d_2a50
+        && head[8..].get(le32(head, 4) as usize..).is_some_and(|next| next.starts_with(b"\x28\xb5\x2f\xfd"))
 }
 
 fn is_disc(source: &dyn Source) -> Result<bool> {

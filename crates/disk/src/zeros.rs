@@ -1,7 +1,12 @@
 //! Finding zeros in data, so that they are neither written nor compressed.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use crate::error::{Error, Result};
+
 /// Zeros are looked for in blocks of this many bytes, a page of the host and the smallest cluster that is common.
-pub(crate) const BLOCK: usize = 4096;
+const BLOCK: usize = 4096;
 
 /// Returns whether all bytes are zero.
 pub(crate) fn is_zero(bytes: &[u8]) -> bool {
@@ -20,6 +25,18 @@ pub(crate) fn data_runs(bytes: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
         at += length;
         (length > 0).then_some(run)
     })
+}
+
+/// Writes the blocks of `bytes` that are not zero to `file`, which is a hole there, at `offset`; returns the bytes written.
+pub(crate) fn write_sparse(file: &File, bytes: &[u8], offset: u64) -> Result<u64> {
+    let mut written = 0;
+    for (at, run) in data_runs(bytes) {
+        let at = offset + at as u64;
+        file.write_all_at(run, at)
+            .map_err(|error| Error::io(format!("write {} bytes at byte {at}", run.len()), error))?;
+        written += run.len() as u64;
+    }
+    Ok(written)
 }
 
 /// Returns the bytes of the blocks at the beginning for which `holds` is true.

@@ -249,10 +249,10 @@ impl State {
         match bytes {
             None => self.remove(at),
             Some(bytes) => {
+                // The packed bytes and the decoder are gone.
                 let kept = &mut self.kept[at];
+                kept.cost /= 2;
                 self.cost -= kept.cost;
-                kept.cost = bytes.len() as u64;
-                self.cost += kept.cost;
                 kept.bytes = Some(bytes);
             }
         }

@@ -1,12 +1,16 @@
 //! Files that are compressed as a whole, against gzip, xz, zstd and the modules of Python.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use disk::{ErrorKind, Extent, Format, Output, Source, UnpackLimits, Unpacker, WriteOptions, unpack};
+use disk::{
+    ErrorKind, Extent, Format, LocalOptions, Output, Source, UnpackLimits, Unpacker, WriteOptions, open_path,
+    open_path_into, unpack,
+};
 
 use crate::common::{Folder, Numbers, check_extents, open_bytes, read_all, seeded_disk, text};
 
@@ -484,4 +488,84 @@ fn bombs_are_stopped() {
         assert!(unpacker.fill(&mut piece).is_err(), "{name} goes on after its failure");
         assert!(started.elapsed() < Duration::from_secs(3), "{name}: {:?}", started.elapsed());
     }
+}
+
+fn names(folder: &Folder) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(folder.path(""))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_local_file_is_unpacked_where_it_must_be() {
+    let mut content = seeded_disk(6 << 20, 17);
+    content[1 << 20..5 << 20].fill(0);
+    let folder = Folder::new();
+    let raw = folder.write("raw", &content);
+    let image = folder.image("image", &raw, "qcow2", &[]);
+    for (inner, path) in [(Format::Raw, raw), (Format::Qcow2, image)] {
+        let file = std::fs::read(path).unwrap();
+        for (format, name, bytes) in containers(&file).into_iter().chain(seekable(&file)) {
+            let path = folder.path("packed");
+            std::fs::write(&path, &bytes).unwrap();
+            let before = names(&folder);
+            for find_zeros in [false, true] {
+                let options = LocalOptions { find_zeros, ..LocalOptions::default() };
+                let opened = open_path(&path, &options).unwrap();
+                assert!(opened.variant.starts_with(&format!("{format} of {inner}")), "{name}: {}", opened.variant);
+                assert!(read_all(&*opened.disk, 1 << 20).unwrap() == content, "{name}");
+                let data = check_extents(&*opened.disk, &content);
+                assert!(data <= 2 << 20 || inner == Format::Raw && !find_zeros, "{name}: {data} bytes of data");
+                let info = disk::info_of(&opened, bytes.len() as u64).unwrap();
+                assert_eq!((info.format, info.virtual_size, info.allocated), (format, 6 << 20, data), "{name}");
+                assert_eq!(names(&folder), before, "{name} leaves something behind");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_bare_disk_is_unpacked_straight_into_its_file() {
+    let mut content = seeded_disk((3 << 20) + 100, 18);
+    content[1 << 20..].fill(0);
+    let folder = Folder::new();
+    let path = folder.path("packed");
+    std::fs::write(&path, tool("gzip", &["-c"], &content)).unwrap();
+    let file = std::fs::File::create_new(folder.path("out")).unwrap();
+    let told = AtomicU64::new(0);
+    let progress = |done: u64, total: u64| {
+        assert!(done >= told.swap(done, Ordering::Relaxed) && done <= total);
+    };
+    let options = LocalOptions { progress: Some(&progress), ..LocalOptions::default() };
+    let local = open_path_into(&path, &options, &file).unwrap();
+    assert_eq!(local.inner, Format::Raw);
+    assert!(local.unpacked.unwrap() <= 1 << 20, "{:?}", local.unpacked);
+    assert_eq!(told.into_inner(), std::fs::metadata(&path).unwrap().len());
+    assert!(std::fs::read(folder.path("out")).unwrap() == content);
+    assert!(file.metadata().unwrap().blocks() * 512 <= 2 << 20, "no holes");
+}
+
+#[test]
+fn local_files_that_cannot_be_unpacked() {
+    let folder = Folder::new();
+    let path = folder.path("packed");
+    std::fs::write(&path, tool("gzip", &["-c"], &seeded_disk(1 << 20, 19))).unwrap();
+    let fails = |options: &LocalOptions<'_>| {
+        let error = open_path(&path, options).unwrap_err();
+        assert_eq!(names(&folder), ["packed"]);
+        (error.kind(), error.hint().map(ToOwned::to_owned))
+    };
+    let limits = UnpackLimits { output: 1 << 19, ..UnpackLimits::default() };
+    assert_eq!(fails(&LocalOptions { limits, ..LocalOptions::default() }).0, ErrorKind::TooLarge);
+    let absent = folder.path("absent");
+    let (kind, hint) = fails(&LocalOptions { folder: Some(&absent), ..LocalOptions::default() });
+    assert!(kind == ErrorKind::Io && hint.unwrap().contains("another folder"));
+    let declared = LocalOptions { format: Some(Format::Qcow2), ..LocalOptions::default() };
+    assert_eq!(fails(&declared).0, ErrorKind::WrongFormat);
+    // Somebody who says that it is a bare disk gets that.
+    let raw = LocalOptions { format: Some(Format::Raw), ..LocalOptions::default() };
+    assert_eq!(open_path(&path, &raw).unwrap().disk.len(), std::fs::metadata(&path).unwrap().len());
 }

@@ -137,8 +137,9 @@ fn the_same_disk_gives_the_same_appliance() {
     let raw = folder.write("raw", &seeded_disk(5 << 20, 7));
     let mut files = [1, 4].map(|threads| {
         let path = folder.path("new.ova");
-        let options = ConvertOptions { threads, ..options(&[("level", "1")]) };
-        let copied = convert(&raw, Some(Format::Raw), &path, Format::Ova, &options).unwrap();
+        let mut options = options(&[("level", "1")]);
+        options.copy.threads = threads;
+        let copied = convert(&raw, Some(Format::Raw), &path, Format::Ova, &options).unwrap().copied;
         let bytes = std::fs::read(path).unwrap();
         assert_eq!(copied.bytes_total, bytes.len() as u64);
         bytes
