@@ -179,6 +179,15 @@ fn what_lies_beside_does_no_harm() {
             "the certificate of the appliance was not looked at"
         ]
     );
+    // A name that the plain header cuts inside of its last letter.
+    let folder = Folder::new();
+    let disk = unpacked(&folder, "raw", &[]);
+    let long = format!("{}\u{e9}", "n".repeat(99));
+    std::fs::write(folder.path(&long), "x").unwrap();
+    for format in ["gnu", "posix"] {
+        let bytes = run("tar", &folder.path(""), &["-c", "--format", format, "a.ovf", &long, "a.vmdk"]);
+        assert_reads(&open(bytes).unwrap(), &disk);
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! After DMTF DSP0243 (OVF 1.1 and 2.1); what VMware and VirtualBox add is taken from descriptors that they write.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use super::hardware;
 use super::tar::{Member, is_bare};
@@ -40,7 +40,7 @@ fn files<'a>(
     notes: &mut Vec<String>,
 ) -> Result<HashMap<String, &'a Member>> {
     let by_name: HashMap<_, _> = members.iter().map(|member| (member.name.as_str(), member)).collect();
-    let (mut files, mut used) = (HashMap::new(), HashMap::new());
+    let (mut files, mut used) = (HashMap::new(), HashSet::new());
     for file in envelope.all("References").flat_map(|references| references.all("File")) {
         let id = required(file, "id")?;
         let member = referred(required(file, "href")?, &by_name)?;
@@ -62,7 +62,7 @@ fn files<'a>(
         {
             notes.push(format!("{:?} has {} bytes, and the descriptor says {size}", member.name, member.length));
         }
-        if files.insert(id.to_owned(), member).is_some() || used.insert(&member.name, ()).is_some() {
+        if files.insert(id.to_owned(), member).is_some() || !used.insert(&member.name) {
             return Err(Error::corrupt(format!(
                 "the descriptor refers twice to the file {:?} or by the name {:?}",
                 member.name,
@@ -100,10 +100,10 @@ fn percent_decoded(href: &str) -> Option<String> {
 }
 
 fn disks(envelope: &Element, files: &HashMap<String, &Member>) -> Result<Vec<ApplianceDisk>> {
-    let (mut disks, mut ids) = (Vec::new(), HashMap::new());
+    let (mut disks, mut ids) = (Vec::new(), HashSet::new());
     for disk in envelope.section("DiskSection")?.iter().flat_map(|section| section.all("Disk")) {
         let id = required(disk, "diskId")?;
-        if ids.insert(id, ()).is_some() {
+        if !ids.insert(id) {
             return Err(Error::corrupt(format!("the descriptor has two disks called {:?}", shown(id))));
         }
         let file = match disk.attribute("fileRef")?.filter(|file| !file.is_empty()) {

@@ -42,8 +42,11 @@ pub(super) fn read(envelope: &Element, system: &Element, appliance: &mut Applian
     attach(&items, &buses, appliance);
     for config in hardware.all("Config") {
         if config.attribute("key")? == Some("firmware") {
-            let efi = config.attribute("value")?.is_some_and(|value| value.eq_ignore_ascii_case("efi"));
-            appliance.firmware = Some(if efi { Firmware::Efi } else { Firmware::Bios });
+            match config.attribute("value")? {
+                Some("efi") => appliance.firmware = Some(Firmware::Efi),
+                Some("bios") => appliance.firmware = Some(Firmware::Bios),
+                _ => {}
+            }
         }
     }
     Ok(())

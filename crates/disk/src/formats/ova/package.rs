@@ -62,10 +62,13 @@ pub fn verify_manifest(file: Arc<dyn Source>) -> Result<Verified> {
 pub(crate) fn pick(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Picked> {
     let package = Package::open(file)?;
     let disks = &package.appliance.disks;
-    let names_it = |disk: &&ApplianceDisk, name: &str| disk.file.as_deref() == Some(name) || disk.id == name;
+    let named = |name: &str| {
+        let by_file = disks.iter().find(|disk| disk.file.as_deref() == Some(name));
+        by_file.or_else(|| disks.iter().find(|disk| disk.id == name))
+    };
     let disk = match (gate.member(), disks.as_slice()) {
         (_, []) => return Err(Error::unsupported("the descriptor of the appliance has no disk")),
-        (Some(name), disks) => match disks.iter().find(|disk| names_it(disk, name)) {
+        (Some(name), disks) => match named(name) {
             Some(disk) => disk,
             None => return Err(choose(disks, &format!("the appliance has no disk called {name:?}"))),
         },
@@ -83,8 +86,7 @@ fn choose(disks: &[ApplianceDisk], what: &str) -> Error {
     let list: Vec<_> = disks.iter().take(2 * NAMED).map(describe).collect();
     let more = if disks.len() > list.len() { ", ..." } else { "" };
     let example = disks[0].file.as_ref().unwrap_or(&disks[0].id);
-    Error::new(ErrorKind::Refused, format!("{what}: {}{more}", list.join(", ")))
-        .with_hint(format!("choose one: --member {example}"))
+    Error::refused(format!("{what}: {}{more}", list.join(", "))).with_hint(format!("choose one: --member {example}"))
 }
 
 fn describe(disk: &ApplianceDisk) -> String {

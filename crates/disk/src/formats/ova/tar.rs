@@ -91,7 +91,7 @@ fn read_header(header: &[u8], at: u64) -> Result<(String, u64)> {
         return Err(Error::corrupt(format!("the checksum of the header at byte {at} of the archive is wrong"))
             .with_hint("the file was cut or is damaged: copy it again and compare checksums"));
     }
-    let name = text(&header[NAME]).ok_or_else(|| bad_name(&String::from_utf8_lossy(&header[NAME]), at))?;
+    let name = text(&header[NAME]);
     let size = number(&header[SIZE]).ok_or_else(|| {
         Error::corrupt(format!("the size of {name:?} at byte {at} of the archive is no number that a file can have"))
     })?;
@@ -131,8 +131,7 @@ impl Extended {
         }
         let bytes = read_bytes(file, start, length as usize, "an extended header of the archive")?;
         if kind == b'L' {
-            let name = text(&bytes).ok_or_else(|| bad_name(&String::from_utf8_lossy(&bytes), start))?;
-            return self.set_name(name, start);
+            return self.set_name(text(&bytes), start);
         }
         for record in pax_records(&bytes) {
             let (key, value) = record.ok_or_else(|| {
@@ -226,7 +225,9 @@ fn member_name(header: &[u8], name: &str, at: u64) -> Result<String> {
 pub(super) fn is_bare(name: &str) -> bool {
     !matches!(name, "" | "." | "..")
         && name.len() <= MAX_NAME
-        && !name.chars().any(|letter| matches!(letter, '/' | '\\' | ':') || letter.is_control())
+        && !name
+            .chars()
+            .any(|letter| matches!(letter, '/' | '\\' | ':' | char::REPLACEMENT_CHARACTER) || letter.is_control())
 }
 
 fn bad_name(name: &str, at: u64) -> Error {
@@ -257,10 +258,10 @@ fn shortened(name: &str) -> String {
     name.chars().take(MAX_NAME).collect()
 }
 
-/// Returns the text before the first zero byte.
-fn text(bytes: &[u8]) -> Option<String> {
+/// Returns the text before the first zero byte. A name that was cut inside of a letter ends in a replacement character.
+fn text(bytes: &[u8]) -> String {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());
-    String::from_utf8(bytes[..end].to_vec()).ok()
+    String::from_utf8_lossy(&bytes[..end]).into_owned()
 }
 
 /// Returns an octal number, or one in binary as GNU writes those of 8 GiB and more, never a negative one.

@@ -31,6 +31,10 @@ fn archives_that_are_no_flat_list_of_files() {
     ] {
         fails(simple(&good, |tar| tar.header("x", kind, "00000000000\0")), Refused, says);
     }
+    let mut no_text = header("x", b'0', "00000000000\0");
+    no_text[1] = 0xff;
+    let no_text = with_checksum(no_text);
+    fails(simple(&good, |tar| Tar([tar.0, no_text].concat())), Refused, "no bare file name");
     // A folder in the prefix of ustar.
     let mut prefixed = header("x", b'0', "00000000000\0");
     prefixed[345] = b'd';
