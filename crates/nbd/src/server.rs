@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::net::{Shutdown, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::stream::Stream;
 /// How long is waited after a client could not be accepted, for example because there are too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A server that listens and does not serve yet.
+/// A server that listens and does not serve yet. It is stopped when it is dropped.
 #[derive(Debug)]
 pub struct Server {
     address: Address,
@@ -31,9 +31,9 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// Stops a server, from any thread.
+/// Stops a server, from any thread; it does nothing once the server is gone.
 #[derive(Debug, Clone)]
-pub struct Stop(Arc<Shared>);
+pub struct Stop(Weak<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -50,7 +50,7 @@ struct Connections {
 }
 
 impl Server {
-    /// Listens at `address`; a socket of the file system must not be there yet, and is removed in the end.
+    /// Listens at `address`; a socket of the file system must not be there yet, and is removed by the stop.
     pub fn bind(address: &Address, exports: Exports, limits: Limits) -> io::Result<Self> {
         let (listener, address) = Listener::bind(address)?;
         let shared = Shared { listener, connections: Mutex::default(), closed: Condvar::new() };
@@ -66,7 +66,7 @@ impl Server {
     /// Returns what stops it.
     #[must_use]
     pub fn stopper(&self) -> Stop {
-        Stop(Arc::clone(&self.shared))
+        Stop(Arc::downgrade(&self.shared))
     }
 
     /// Serves clients until it is stopped, which is no error. Faults of one client end its connection only.
@@ -102,10 +102,18 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shared.stop();
+    }
+}
+
 impl Stop {
     /// Lets the server take no more clients and commands; those that it took are carried out. Returns at once.
     pub fn stop(&self) {
-        self.0.stop();
+        if let Some(shared) = self.0.upgrade() {
+            shared.stop();
+        }
     }
 }
 
@@ -116,9 +124,11 @@ impl Shared {
 
     fn stop(&self) {
         let mut connections = self.lock();
-        connections.stopped = true;
-        connections.open.values().for_each(|stream| stream.shutdown(Shutdown::Read));
-        self.listener.shutdown();
+        if !connections.stopped {
+            connections.stopped = true;
+            connections.open.values().for_each(|stream| stream.shutdown(Shutdown::Read));
+            self.listener.end();
+        }
     }
 
     /// Waits until all connections have ended; those that take longer than `grace` are cut.
@@ -189,22 +199,18 @@ impl Listener {
         }
     }
 
-    /// Lets [`Listener::accept`] fail, also where it waits already: Linux wakes it with EINVAL.
-    fn shutdown(&self) {
-        let descriptor: BorrowedFd<'_> = match self {
-            Self::Unix(listener, _) => listener.as_fd(),
+    /// Lets [`Listener::accept`] fail, also where it waits already (Linux wakes it with EINVAL), and removes the socket from
+    /// the file system. This is done once, as another server may take the place.
+    fn end(&self) {
+        let descriptor = match self {
+            Self::Unix(listener, path) => {
+                // It may have been removed by others.
+                let _ = fs::remove_file(path);
+                listener.as_fd()
+            }
             Self::Tcp(listener) => listener.as_fd(),
         };
-        // Fails only if it was done before.
+        // Cannot fail for a socket that listens.
         let _ = rustix::net::shutdown(descriptor, rustix::net::Shutdown::Both);
-    }
-}
-
-impl Drop for Listener {
-    fn drop(&mut self) {
-        if let Self::Unix(_, path) = self {
-            // It may have been removed by others.
-            let _ = fs::remove_file(path);
-        }
     }
 }

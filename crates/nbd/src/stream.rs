@@ -5,6 +5,11 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt;
+
+/// After so long a silence the host of a client is asked whether it is there, and again after each such time.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
 /// A connection to a client.
 #[derive(Debug)]
 pub(crate) enum Stream {
@@ -13,11 +18,19 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    /// Lets a write fail after `limit` in which the client takes nothing, and small replies leave at once.
+    /// Lets a write fail after `limit` in which the client takes nothing, small replies leave at once, and a silent
+    /// client whose host is gone be noticed.
     pub(crate) fn prepare(&self, limit: Duration) -> io::Result<()> {
         match self {
             Self::Unix(stream) => stream.set_write_timeout(Some(limit)),
-            Self::Tcp(stream) => stream.set_nodelay(true).and_then(|()| stream.set_write_timeout(Some(limit))),
+            Self::Tcp(stream) => {
+                stream.set_write_timeout(Some(limit))?;
+                stream.set_nodelay(true)?;
+                sockopt::set_socket_keepalive(stream, true)?;
+                sockopt::set_tcp_keepidle(stream, KEEPALIVE)?;
+                sockopt::set_tcp_keepintvl(stream, KEEPALIVE)?;
+                Ok(())
+            }
         }
     }
 

@@ -43,19 +43,27 @@ pub(crate) fn block_status(disk: &dyn Source, offset: u64, end: u64, runs_max: u
 /// Returns what comes first between `offset` and `end`: a hole, or data of which at most those up to the next multiple of
 /// `piece` are told.
 pub(crate) fn first_part(disk: &dyn Source, offset: u64, end: u64, piece: u64) -> Result<Extent> {
-    let first = extent(disk, offset, end)?;
-    let is_hole = |extent: &Extent| extent.kind == ExtentKind::Zero && extent.length >= HOLE_MIN;
-    if is_hole(&first) || (first.kind == ExtentKind::Zero && first.end() == end) {
-        return Ok(first);
+    let mut first = extent(disk, offset, end)?;
+    if first.kind == ExtentKind::Zero {
+        while first.end() < end {
+            let next = extent(disk, first.end(), end)?;
+            if next.kind == ExtentKind::Data {
+                break;
+            }
+            first.length += next.length;
+        }
+        if first.length >= HOLE_MIN || first.end() == end {
+            return Ok(first);
+        }
     }
-    let end = end.min((offset / piece + 1).saturating_mul(piece));
+    let piece_end = end.min((offset / piece + 1).saturating_mul(piece));
     let mut data_end = first.end();
-    while data_end < end {
+    while data_end < piece_end {
         let next = extent(disk, data_end, end)?;
-        if is_hole(&next) {
+        if next.kind == ExtentKind::Zero && next.length >= HOLE_MIN {
             break;
         }
         data_end = next.end();
     }
-    Ok(Extent { offset, length: data_end.min(end) - offset, kind: ExtentKind::Data })
+    Ok(Extent { offset, length: data_end.min(piece_end) - offset, kind: ExtentKind::Data })
 }

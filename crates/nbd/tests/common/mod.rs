@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::allow_attributes, reason = "`expect` fails where all parts are used")]
 
+pub(crate) mod raw;
+
 use std::path::Path;
 use std::process::Command;
 use std::thread::JoinHandle;
