@@ -2,6 +2,7 @@
 //!
 //! Opening the file verifies its tables; here its data follow, by several threads that hold one piece each. A piece
 //! that cannot be read is read again in small units, so that the damage is told to the unit, and the search goes on.
+//! A fault of a disk says where it is, so two units that fail in the same words fail for the same fault.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -155,19 +156,37 @@ impl Reader<'_> {
     fn read_data(&self, offset: u64, length: u64) -> Read {
         let mut buffer = self.buffers.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default();
         buffer.resize(length as usize, 0);
-        let mut damaged = Vec::new();
-        if self.disk.read_at(&mut buffer, offset).is_err() {
-            let mut at = offset;
-            while at < offset + length {
-                let end = ((at / self.unit + 1) * self.unit).min(offset + length);
-                if let Err(error) = self.disk.read_at(&mut buffer[..(end - at) as usize], at) {
-                    damaged.push(damage(at, end - at, &error));
-                }
-                at = end;
-            }
-        }
+        let damaged = match self.disk.read_at(&mut buffer, offset) {
+            Ok(()) => Vec::new(),
+            Err(_) => self.narrow(offset, &mut buffer),
+        };
         self.buffers.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
         Read { bytes: length - damaged.iter().map(|damage| damage.length).sum::<u64>(), damaged }
+    }
+
+    /// Finds which units from `offset` on, as many as `buffer` holds, cannot be read.
+    fn narrow(&self, offset: u64, buffer: &mut [u8]) -> Vec<Damage> {
+        let end = offset + buffer.len() as u64;
+        let mut try_unit = |at: u64| {
+            let length = ((at / self.unit + 1) * self.unit).min(end) - at;
+            let read = self.disk.read_at(&mut buffer[..length as usize], at);
+            (at + length, read.err().map(|error| damage(at, length, &error)))
+        };
+        // What is packed in one may be much larger than all this, and costs much for each try.
+        let last = (end - 1) / self.unit * self.unit;
+        if let ((_, Some(first)), (_, Some(last))) = (try_unit(offset), try_unit(last.max(offset)))
+            && first.message == last.message
+        {
+            return vec![Damage { length: end - offset, ..first }];
+        }
+        let mut damaged = Vec::new();
+        let mut at = offset;
+        while at < end {
+            let (next, damage) = try_unit(at);
+            damaged.extend(damage);
+            at = next;
+        }
+        damaged
     }
 
     fn report(&self, length: u64) {

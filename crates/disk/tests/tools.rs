@@ -363,6 +363,35 @@ fn much_damage_is_counted_and_not_listed() {
     assert_eq!(whole.message, "cannot read near byte 4194304: Input/output error (os error 5)");
 }
 
+/// A disk of which a long range is packed in one.
+struct Packed {
+    tries: AtomicU64,
+}
+
+impl Source for Packed {
+    fn len(&self) -> u64 {
+        64 << 20
+    }
+
+    fn read_at(&self, _: &mut [u8], offset: u64) -> disk::Result<()> {
+        if !(16 << 20..48 << 20).contains(&offset) {
+            return Ok(());
+        }
+        self.tries.fetch_add(1, Ordering::Relaxed);
+        Err(Error::new(ErrorKind::Corrupt, "the frame at byte 1000 is damaged"))
+    }
+}
+
+#[test]
+fn large_damage_is_not_tried_again_and_again() {
+    let disk = Arc::new(Packed { tries: AtomicU64::new(0) });
+    let source = Arc::clone(&disk) as Arc<dyn Source>;
+    let report = disk::check(source, Format::Raw, &Deny, &CheckOptions::default()).unwrap();
+    let [damage] = report.damaged.as_slice() else { panic!("{report:?}") };
+    assert_eq!((damage.offset, damage.length), (16 << 20, 32 << 20));
+    assert_eq!(disk.tries.load(Ordering::Relaxed), 16 * 3);
+}
+
 #[test]
 fn what_is_laid_out_is_mapped_and_compared_as_its_disk() {
     let folder = Folder::new();
