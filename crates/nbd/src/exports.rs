@@ -10,7 +10,7 @@ use crate::protocol::STRING_MAX;
 /// A disk that is served, read-only.
 #[derive(Clone)]
 pub struct Export {
-    /// The name by which clients ask for it, of 1 to 4096 bytes.
+    /// The name by which clients ask for it, of at most 4096 bytes; may be empty for the first one.
     pub name: String,
     /// A line for people who list the exports; may be empty, has at most 4096 bytes.
     pub description: String,
@@ -48,8 +48,9 @@ impl Exports {
             return Err(ExportsError("there is no disk to serve".to_owned()));
         }
         for (number, export) in list.iter().enumerate() {
-            if export.name.is_empty() {
-                return Err(ExportsError("an export has no name".to_owned()));
+            // Who names none gets the first.
+            if export.name.is_empty() && number > 0 {
+                return Err(ExportsError("only the first export can have an empty name".to_owned()));
             }
             for text in [&export.name, &export.description] {
                 if text.len() > STRING_MAX || text.contains('\0') {

@@ -301,7 +301,7 @@ fn names_that_cannot_be_served_are_refused() {
     let export = |name: &str| Export { name: name.into(), description: String::new(), disk: Arc::new(vec![0; 1]) };
     for (list, said) in [
         (vec![], "no disk"),
-        (vec![export("")], "no name"),
+        (vec![export("a"), export("")], "empty name"),
         (vec![export("a"), export("a")], "two exports"),
         (vec![export("a\0")], "zero byte"),
         (vec![export(&"a".repeat(4097))], "4096"),
@@ -309,4 +309,10 @@ fn names_that_cannot_be_served_are_refused() {
         let error = Exports::new(list).unwrap_err().to_string();
         assert!(error.contains(said), "{error}");
     }
+    // The first may have no name.
+    let running = serve(&tcp(), vec![export(""), export("a")], Limits::default());
+    let mut raw = Raw::greeted(&running.address);
+    raw.option(3, b"");
+    assert_eq!(raw.option_reply(), (3, 2, vec![0; 4]));
+    running.stop();
 }
