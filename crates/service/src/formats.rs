@@ -10,7 +10,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// What a file turned out to be.
 pub(crate) struct Detected {
-    pub(crate) format: DiskFormat,
+    pub(crate) format: Format,
     pub(crate) variant: String,
     pub(crate) notes: Vec<String>,
     pub(crate) disk: Arc<dyn Source>,
@@ -31,11 +31,6 @@ fn file_format(format: DiskFormat) -> Option<Format> {
     }
 }
 
-/// Returns the record's word for a file format, if it has one.
-fn record_format(format: Format) -> Option<DiskFormat> {
-    DiskFormat::ALL.iter().copied().find(|word| file_format(*word) == Some(format))
-}
-
 /// Returns the file format of a declared one; fails for a name that no disk is read from.
 pub(crate) fn openable(format: DiskFormat) -> Result<Format> {
     file_format(format).ok_or_else(|| {
@@ -47,13 +42,19 @@ pub(crate) fn openable(format: DiskFormat) -> Result<Format> {
 /// Returns the file format to write; fails for one that is not written.
 pub(crate) fn writable(format: DiskFormat) -> Result<Format> {
     file_format(format).filter(|file| disk::writable(*file)).ok_or_else(|| {
-        Error::invalid(format!("a disk cannot be written in the format `{format}`")).with_hint("choose raw or qcow2")
+        Error::invalid(format!("a disk cannot be written in the format `{format}`"))
+            .with_hint("choose raw, qcow2, vmdk, vhd, vhdx or vdi")
     })
 }
 
 /// Opens the disk that `file` holds. Nothing that the file names is opened.
 pub(crate) fn open(file: Arc<dyn Source>, format: DiskFormat) -> Result<Arc<dyn Source>> {
-    Ok(disk::open(file, openable(format)?, &Deny)?.disk)
+    open_found(file, openable(format)?)
+}
+
+/// Opens the disk that `file` holds in the format that [`detect`] found.
+pub(crate) fn open_found(file: Arc<dyn Source>, format: Format) -> Result<Arc<dyn Source>> {
+    Ok(disk::open(file, format, &Deny)?.disk)
 }
 
 /// Returns the file that would hold the disk of `file` in another format.
@@ -65,14 +66,13 @@ pub(crate) fn layout(file: Arc<dyn Source>, format: DiskFormat, target: DiskForm
 /// file that is in no known format must at least look like a disk, so that a text file does not become an image.
 pub(crate) fn detect(file: Arc<dyn Source>, declared: Option<DiskFormat>) -> Result<Detected> {
     let found = disk::probe(&file)?;
-    let format = record_format(found).filter(|format| *format != DiskFormat::Iso);
-    let format = format.ok_or_else(|| {
-        Error::new(
+    if found == Format::Iso {
+        return Err(Error::new(
             ErrorKind::BadContent,
-            format!("the file is in the format {found}, which is not a disk that can be imported"),
+            "the file is an optical disc, which is not a disk that can be imported",
         )
-        .with_hint("unpack or convert it to qcow2, vmdk, vhd, vdi or raw first")
-    })?;
+        .with_hint("upload it as an image of the format iso"));
+    }
     if let Some(declared) = declared.filter(|declared| file_format(*declared) != Some(found)) {
         return Err(mismatch(declared, found));
     }
@@ -87,7 +87,7 @@ pub(crate) fn detect(file: Arc<dyn Source>, declared: Option<DiskFormat>) -> Res
         )
         .with_hint("if it really is the bytes of a disk, say that its format is raw"));
     }
-    Ok(Detected { format, variant, notes, disk })
+    Ok(Detected { format: found, variant, notes, disk })
 }
 
 /// Checks an uploaded file that is kept as it is: where its bytes say what it is, that must be what was declared, and
@@ -101,7 +101,8 @@ pub(crate) fn accept_upload(file: Arc<dyn Source>, declared: DiskFormat) -> Resu
     if found != wanted {
         return Err(mismatch(declared, found));
     }
-    if matches!(found, Format::Vhdx | Format::Parallels | Format::Iso) {
+    // A disc is kept as it is; nothing is known of a disk in it.
+    if found == Format::Iso {
         return Ok(None);
     }
     Ok(Some(disk::open(file, found, &Deny)?.disk.len()))

@@ -1,9 +1,13 @@
 //! `molde disk info`: what is known of a disk file without reading its data.
 
+use std::fs;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
+use disk::appliance::{Bus, Firmware};
+use disk::{Appliance, FileSource, Format};
+use serde_json::{Value, json};
 
 use super::input::Input;
 use crate::error::Result;
@@ -23,9 +27,9 @@ pub struct Info {
 
 impl Info {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let source = std::sync::Arc::new(disk::FileSource::open(&self.file)?);
-        let info = disk::info(source, self.input.format, &self.input.gate()?)?;
-        let value = json!({
+        let opened = self.input.open(&self.file)?;
+        let info = disk::info_of(&opened, fs::metadata(&self.file)?.len())?;
+        let mut value = json!({
             "file": self.file,
             "format": info.format.as_str(),
             "variant": info.variant,
@@ -35,6 +39,38 @@ impl Info {
             "block_size": info.block_size,
             "notes": info.notes,
         });
+        if info.format == Format::Ova {
+            value["appliance"] = appliance(&disk::appliance(Arc::new(FileSource::open(&self.file)?))?);
+        }
         if self.json { print_json(&value) } else { output.show(&value) }
     }
+}
+
+/// What an appliance asks for, as JSON.
+fn appliance(appliance: &Appliance) -> Value {
+    let disks: Vec<_> = appliance
+        .disks
+        .iter()
+        .map(|disk| {
+            json!({
+                "id": disk.id,
+                "file": disk.file,
+                "file_size": disk.file_size,
+                "capacity": disk.capacity_bytes,
+                "format": disk.format,
+                "bus": disk.bus.map(Bus::as_str),
+            })
+        })
+        .collect();
+    json!({
+        "name": appliance.name,
+        "product": appliance.product,
+        "firmware": appliance.firmware.map(Firmware::as_str),
+        "vcpus": appliance.vcpus,
+        "memory": appliance.memory_bytes,
+        "nics": appliance.nics,
+        "os": appliance.os.as_ref().map(|os| os.kind.clone()),
+        "disks": disks,
+        "notes": appliance.notes,
+    })
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use disk::{FileSource, Format, Given, Opened};
+use disk::{FileSource, Format, Given, LocalOptions, Opened};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
@@ -58,12 +58,11 @@ impl Input {
 
     /// Opens the disk in the file at `path`, which is in `format` if that is told.
     pub(super) fn open_as(&self, path: &Path, format: Option<Format>) -> Result<Opened> {
-        let source = Arc::new(FileSource::open(path)?);
-        let format = match format {
-            Some(format) => format,
-            None => disk::probe(&*source)?,
-        };
-        Ok(disk::open(source, format, &self.gate()?)?)
+        // What must be unpacked first goes where temporary files go, since nothing is made beside the file here.
+        let folder = std::env::temp_dir();
+        let gate = self.gate()?;
+        let options = LocalOptions { format, gate: &gate, folder: Some(&folder), ..LocalOptions::default() };
+        Ok(disk::open_path(path, &options)?)
     }
 }
 

@@ -135,8 +135,8 @@ async fn copy(run: &Run<'_>) -> Result<Copied, Stop> {
     let mut tx = service.parts.catalog.read().await?;
     let content = contents::get(&mut tx, from).await?.ok_or_else(|| Stop::Fail(vanished()))?;
     drop(tx);
-    let format: DiskFormat = parse(&opened.format)?;
-    if format == DiskFormat::Raw {
+    let format: disk::Format = opened.format.parse().map_err(Error::from)?;
+    if format == disk::Format::Raw {
         run.log("copy", "the file is the disk itself: its bytes are shared, none is copied").await?;
         return Ok(Copied { content: opened.from, length: content.length, head: None });
     }
@@ -145,7 +145,7 @@ async fn copy(run: &Run<'_>) -> Result<Copied, Stop> {
     run.fence().await?;
     service.parts.store.forget(to.uuid()).await.map_err(Error::from)?;
     let file = ContentSource::new(service.parts.store.reader(&content.head).await.map_err(Error::from)?);
-    let disk = service.permits.run(move || formats::open(Arc::new(file), format)).await??;
+    let disk = service.permits.run(move || formats::open_found(Arc::new(file), format)).await??;
     let mut writer = service.parts.store.writer(run.job.project.uuid(), to.uuid()).await.map_err(Error::from)?;
     copy_into(run, "copy", disk, &mut writer, (2, 95)).await?;
     let stats = writer.stats();
