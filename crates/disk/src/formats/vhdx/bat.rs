@@ -160,7 +160,7 @@ fn is_without_blocks(bytes: &[u8]) -> bool {
     all & (RESERVED | IN_FILE) == 0
 }
 
-impl BlockMap for Bat {
+impl BlockMap for Arc<Bat> {
     fn block_size(&self) -> u64 {
         self.block_size
     }

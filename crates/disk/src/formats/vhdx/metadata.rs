@@ -189,21 +189,23 @@ fn parent_name(locator: &[u8]) -> Result<String> {
     let corrupt = || Error::corrupt("the parent locator of the VHDX is cut");
     let count = usize::from(le16(locator.get(..20).ok_or_else(corrupt)?, 18));
     let table = locator.get(20..20 + count * 12).ok_or_else(corrupt)?;
-    let mut best: Option<(usize, String)> = None;
+    let mut best: Option<(usize, &[u8])> = None;
     for entry in table.chunks_exact(12) {
-        let text = |at: usize, length: u16| {
+        let part = |at: usize, length: u16| {
             let start = le32(entry, at) as usize;
-            locator.get(start..start + usize::from(length)).map(utf16).ok_or_else(corrupt)
+            locator.get(start..start + usize::from(length)).ok_or_else(corrupt)
         };
-        let key = text(0, le16(entry, 8))?;
-        let order = PARENT_KEYS.iter().position(|known| *known == key);
+        let (key, value) = (part(0, le16(entry, 8))?, part(4, le16(entry, 10))?);
+        // Thousands of long keys that lie over one another are not decoded.
+        let order = PARENT_KEYS.iter().position(|known| known.len() * 2 == key.len() && *known == utf16(key));
         if let Some(order) = order
-            && best.as_ref().is_none_or(|(least, _)| order < *least)
+            && best.is_none_or(|(least, _)| order < least)
         {
-            best = Some((order, text(4, le16(entry, 10))?));
+            best = Some((order, value));
         }
     }
-    best.map(|(_, name)| name).ok_or_else(|| Error::corrupt("the parent locator of the VHDX names no parent"))
+    let (_, name) = best.ok_or_else(|| Error::corrupt("the parent locator of the VHDX names no parent"))?;
+    Ok(utf16(name))
 }
 
 fn utf16(bytes: &[u8]) -> String {

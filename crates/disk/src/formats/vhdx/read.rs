@@ -11,9 +11,9 @@ use crate::claims::Claims;
 use crate::error::Result;
 use crate::format::Format;
 use crate::gate::Gate;
-use crate::mapped::MappedDisk;
+use crate::mapped::{BlockMap, MappedDisk, Place};
 use crate::opened::Opened;
-use crate::source::Source;
+use crate::source::{Extent, Source};
 
 /// Opens the VHDX file `file`.
 pub(crate) fn open(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
@@ -22,16 +22,43 @@ pub(crate) fn open(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     let mut claims = Claims::new(file.len(), MIB);
     let regions = Regions::read(&*file, &header.log, &mut claims)?;
     let metadata = Metadata::read(&*file, regions.metadata, gate)?;
-    let bat = Bat::new(Arc::clone(&file), regions.bat, &metadata, &mut claims)?;
+    let bat = Arc::new(Bat::new(Arc::clone(&file), regions.bat, &metadata, &mut claims)?);
     let mut notes = Vec::new();
     if replayed > 0 {
         notes.push(format!("the log has changes that were not finished: {replayed} entries were replayed in memory"));
     }
     Ok(Opened {
-        disk: Arc::new(MappedDisk::new(file, metadata.size, bat)),
+        disk: Arc::new(Disk { blocks: MappedDisk::new(Arc::clone(&file), metadata.size, Arc::clone(&bat)), bat, file }),
         format: Format::Vhdx,
         variant: if metadata.is_fixed { "fixed" } else { "dynamic" }.to_owned(),
         block_size: Some(metadata.block_size),
         notes,
     })
+}
+
+/// The disk, with the holes of the file in its blocks: these are large, and those of a fixed disk are all in the file.
+struct Disk {
+    blocks: MappedDisk<Arc<Bat>>,
+    bat: Arc<Bat>,
+    file: Arc<dyn Source>,
+}
+
+impl Source for Disk {
+    fn len(&self) -> u64 {
+        self.blocks.len()
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        self.blocks.read_at(buf, offset)
+    }
+
+    fn extent_at(&self, offset: u64) -> Result<Extent> {
+        let extent = self.blocks.extent_at(offset)?;
+        let (index, within) = (offset / self.bat.block_size(), offset % self.bat.block_size());
+        let run = self.bat.run_at(index, (within + extent.length).div_ceil(self.bat.block_size()))?;
+        let Place::Plain(start) = run.place else { return Ok(extent) };
+        let length = (run.blocks * self.bat.block_size() - within).min(extent.length);
+        let in_file = self.file.extent_at(start + within)?;
+        Ok(Extent { offset, length: length.min(in_file.length), kind: in_file.kind })
+    }
 }

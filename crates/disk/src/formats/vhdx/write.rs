@@ -29,13 +29,13 @@ pub(crate) const OPTIONS: &[Known] = &[
     ("block_size", "bytes of a block, a power of two from 1M to 256M; by default 2M, more for disks over 2 TiB"),
 ];
 
-/// Small blocks keep the file small.
+/// Small blocks keep the file small: `docs/formats/vhdx.md` has the figures.
 const DEFAULT_BLOCK_SIZE: u64 = 2 << 20;
 /// Blocks of a disk at most, unless a block size is asked for: their table then takes 8 MiB.
 const DEFAULT_MAX_BLOCKS: u64 = 1 << 20;
 /// QEMU reads no other.
 const LOGICAL: u64 = 512;
-/// Guests then align to 4 KiB; as Hyper-V writes it.
+/// So that guests align what they write to 4 KiB.
 const PHYSICAL: u32 = 4096;
 
 const LOG: u64 = MIB;

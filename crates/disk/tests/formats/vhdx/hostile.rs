@@ -209,6 +209,21 @@ fn parents() {
     image.clone().set(locator + 20, &[0xff; 12]).fails(Corrupt, "is cut");
 }
 
+/// A locator with as many keys as fit, all of the greatest length and one over the other.
+#[test]
+fn a_parent_locator_that_unfolds() {
+    let image = differencing(&[("parent_linkage", "{1}")]);
+    let locator = image.metadata() + (128 << 10);
+    let entry = [20_u32.to_le_bytes(), 20_u32.to_le_bytes(), [0xff; 4]].concat();
+    let bytes = [&[0; 18][..], &[0xff, 0xff], &entry.repeat(65_535)].concat();
+    let length = (bytes.len() as u32).to_le_bytes();
+    // The metadata region has 1 MiB, of which the table takes the first 64 KiB.
+    let image = image.clone().set(image.item(5).0 + 20, &length).set(locator, &bytes);
+    let started = std::time::Instant::now();
+    image.fails(Corrupt, "names no parent");
+    assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
+}
+
 /// Cut anywhere, the file is refused, or all that the disk needs is still there.
 #[test]
 fn cuts() {
