@@ -1,12 +1,8 @@
 //! VHDX, against qemu-img.
 
-#[path = "vhdx/hostile.rs"]
 mod hostile;
-#[path = "vhdx/image.rs"]
 mod image;
-#[path = "vhdx/log.rs"]
 mod log;
-#[path = "vhdx/mutations.rs"]
 mod mutations;
 
 use std::path::Path;
@@ -194,6 +190,7 @@ fn large_disks_of_nothing() {
         let opened = open_file(&path, Format::Vhdx).unwrap();
         assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
         assert_eq!((opened.disk.len(), opened.block_size), (size.next_multiple_of(512), Some(block_mib * MIB)));
+        // QEMU counts the blocks of an empty disk wrong, and reads only those that it made itself.
         if size > 0 {
             let extent = opened.disk.extent_at(0).unwrap();
             assert_eq!((extent.length, extent.kind), (opened.disk.len(), ExtentKind::Zero));

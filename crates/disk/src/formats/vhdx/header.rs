@@ -47,7 +47,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Reads both headers and checks the one in force ([MS-VHDX] 2.2.2).
+    /// Reads both headers and checks the one in force (MS-VHDX 2.2.2).
     pub(super) fn read(file: &dyn Source) -> Result<Self> {
         let begins = file.len() >= SIGNATURE.len() as u64;
         if !begins || read_bytes(file, 0, SIGNATURE.len(), "the VHDX signature")? != SIGNATURE {
@@ -90,7 +90,7 @@ pub(super) struct Regions {
 }
 
 impl Regions {
-    /// Reads the region table ([MS-VHDX] 2.2.3) and claims the header section, the log and all regions.
+    /// Reads the region table (MS-VHDX 2.2.3) and claims the header section, the log and all regions.
     pub(super) fn read(file: &dyn Source, log: &Region, claims: &mut Claims) -> Result<Self> {
         Region { offset: 0, length: MIB }.claim("the header section", claims)?;
         log.claim("the log", claims)?;

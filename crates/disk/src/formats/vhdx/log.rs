@@ -25,7 +25,7 @@ const SECTOR_LENGTH: usize = SECTOR as usize;
 const HEADER_LENGTH: usize = 64;
 const DESCRIPTOR_LENGTH: usize = 32;
 
-/// Returns the file as it is when its log was replayed ([MS-VHDX] 2.3.3), and how many entries that took.
+/// Returns the file as it is when its log was replayed (MS-VHDX 2.3.3), and how many entries that took.
 pub(super) fn replay(file: Arc<dyn Source>, header: &Header) -> Result<(Arc<dyn Source>, usize)> {
     if header.log_guid.is_nil() {
         return Ok((file, 0));
@@ -134,7 +134,7 @@ impl Log {
             return Err(Error::corrupt(
                 "the VHDX needs its log replayed, and the log holds no whole sequence of entries",
             )
-            .with_hint(REPAIR));
+            .with_hint("its last changes are lost: take an older copy, or make a new file of it where it was made"));
         }
         Ok(active)
     }

@@ -31,7 +31,7 @@ pub(super) struct Metadata {
 }
 
 impl Metadata {
-    /// Reads and checks the items ([MS-VHDX] 2.6). The parent of a differencing disk is asked of `gate`.
+    /// Reads and checks the items (MS-VHDX 2.6). The parent of a differencing disk is asked of `gate`.
     pub(super) fn read(file: &dyn Source, region: Region, gate: &dyn Gate) -> Result<Self> {
         let items = Items::read(file, region)?;
         let parameters = items.required(FILE_PARAMETERS, 8, "the file parameters")?;

@@ -1,4 +1,4 @@
-//! VHDX, fixed and dynamic, after Microsoft's [MS-VHDX], "Virtual Hard Disk v2 (VHDX) File Format".
+//! VHDX, fixed and dynamic, after Microsoft's MS-VHDX, "Virtual Hard Disk v2 (VHDX) File Format".
 
 mod bat;
 mod header;

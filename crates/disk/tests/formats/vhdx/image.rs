@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use super::super::common::{Folder, Numbers, open_bytes, read_all};
+use crate::common::{Folder, Numbers, open_bytes, read_all};
 use disk::{ErrorKind, Format};
 
 pub(super) const SECTOR: usize = 4096;

@@ -1,7 +1,7 @@
 //! VHDX files that were not closed: their logs as qemu-img replays them in a copy, and logs that are refused.
 
-use super::super::common::{Folder, open_bytes, qemu_img, text};
 use super::image::{BLOCKS, Change, HEADERS, Image, SECTOR, entry, summed};
+use crate::common::{Folder, open_bytes, qemu_img, text};
 use disk::ErrorKind::{Corrupt, TooLarge, Unsupported};
 use disk::Format;
 

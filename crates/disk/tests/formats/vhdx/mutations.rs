@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::super::common::Numbers;
 use super::image::{Change, HEADERS, Image, REGIONS, SECTOR, entry};
+use crate::common::Numbers;
 use disk::{Deny, Format, Source};
 
 /// An image with other bytes in some places, and cut.
