@@ -113,12 +113,13 @@ impl Bat {
         (self.offset + from * ENTRY, (to - from) * ENTRY)
     }
 
+    /// Reads the entries of the blocks in a piece.
     fn load(&self, piece: u64) -> Result<Vec<u64>> {
         let (start, length) = self.range(piece);
         Ok(self.decode(&read_bytes(&*self.file, start, length as usize, "the block allocation table")?))
     }
 
-    /// Returns the entries of the blocks in a piece, which begins with a chunk or lies wholly inside one.
+    /// Returns the entries in the bytes of a piece, which begins with a chunk or lies wholly inside one.
     fn decode(&self, bytes: &[u8]) -> Vec<u64> {
         let mut entries = Vec::with_capacity(PIECE as usize);
         for chunk in bytes.chunks(((self.ratio + 1) * ENTRY) as usize) {

@@ -17,13 +17,14 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::fields::{check_inside, le32, le64, read_bytes};
 use crate::source::Source;
 
-/// A log that must be replayed is at most this long, which also bounds what is replayed; Hyper-V makes 1 MiB.
+/// A log that must be replayed is at most this long, which also bounds what is replayed; 1 MiB is usual.
 const MAX_LENGTH: u64 = 64 << 20;
 /// Descriptors to replay at most: eight times what fits into 1 MiB.
 const MAX_DESCRIPTORS: usize = 1 << 18;
 const SECTOR_LENGTH: usize = SECTOR as usize;
 const HEADER_LENGTH: usize = 64;
 const DESCRIPTOR_LENGTH: usize = 32;
+const REPAIR: &str = "repair a copy of the file where it was made, for example: qemu-img check -r all IMAGE";
 
 /// Returns the file as it is when its log was replayed (MS-VHDX 2.3.3), and how many entries that took.
 pub(super) fn replay(file: Arc<dyn Source>, header: &Header) -> Result<(Arc<dyn Source>, usize)> {
@@ -55,8 +56,6 @@ pub(super) fn replay(file: Arc<dyn Source>, header: &Header) -> Result<(Arc<dyn 
     }
     Ok((Arc::new(overlay), sequence.len()))
 }
-
-const REPAIR: &str = "repair a copy of the file where it was made, for example: qemu-img check -r all IMAGE";
 
 /// The ring and the mark of its valid entries.
 struct Log {

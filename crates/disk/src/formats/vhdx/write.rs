@@ -27,6 +27,7 @@ use crate::write::Output;
 pub(crate) const OPTIONS: &[Known] = &[
     ("subformat", "dynamic (default) or fixed"),
     ("block_size", "bytes of a block, a power of two from 1M to 256M; by default 2M, more for disks over 2 TiB"),
+    ("disk_id", "UUID by which guests know the disk; by default made of its size and of what is stored"),
 ];
 
 /// Small blocks keep the file small: `docs/formats/vhdx.md` has the figures.
@@ -51,8 +52,22 @@ pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Out
     let default = DEFAULT_BLOCK_SIZE.max(len.div_ceil(DEFAULT_MAX_BLOCKS).next_power_of_two());
     let block_size = options.power_of_two("block_size", default, BLOCK_SIZES)?;
     let is_fixed = options.choice("subformat", &["dynamic", "fixed"])? == "fixed";
+    let id = options.text("disk_id").map(|text| {
+        let wrong = |_| Error::unsupported(format!("disk_id={text}")).with_hint("a UUID is allowed, with its hyphens");
+        text.parse().map_err(wrong)
+    });
+    let kind = Kind { size: len.next_multiple_of(LOGICAL), block_size, is_fixed, id: id.transpose()? };
     let stored = if is_fixed { Stored::all(disk, block_size) } else { Stored::new(disk, block_size)? };
-    Ok(Output::Layout(Arc::new(Layout::new(stored, block_size, is_fixed))))
+    Ok(Output::Layout(Arc::new(Layout::new(stored, &kind))))
+}
+
+/// What was chosen about the file.
+struct Kind {
+    /// Bytes of the disk, whole sectors.
+    size: u64,
+    block_size: u64,
+    is_fixed: bool,
+    id: Option<Uuid>,
 }
 
 struct Layout {
@@ -68,15 +83,15 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(stored: Stored, block_size: u64, is_fixed: bool) -> Self {
-        let size = stored.disk().len().next_multiple_of(LOGICAL);
+    fn new(stored: Stored, kind: &Kind) -> Self {
+        let Kind { size, block_size, .. } = *kind;
         let ratio = chunk_ratio(LOGICAL, block_size);
         let entries = size.div_ceil(block_size).checked_sub(1).map_or(0, |last| entry_index(last, ratio) + 1);
         let bat = (entries * 8).next_multiple_of(MIB).max(MIB);
-        let seed = seed(&stored, size, block_size, is_fixed);
+        let seed = seed(&stored, kind);
         let [first, second] = [1, 2].map(|sequence| header(&seed, sequence));
         let regions = region_table(bat);
-        let (table, items) = metadata(&seed, size, block_size, is_fixed);
+        let (table, items) = metadata(&seed, kind);
         let structures = vec![
             (0, identifier()),
             (HEADERS[0], first),
@@ -166,11 +181,12 @@ impl Source for Layout {
 }
 
 /// Returns a hash of all that tells this disk from others without reading its data.
-fn seed(stored: &Stored, size: u64, block_size: u64, is_fixed: bool) -> Sha256 {
+fn seed(stored: &Stored, kind: &Kind) -> Sha256 {
     let mut hash = Sha256::new_with_prefix("molde vhdx");
-    for number in [size, block_size, u64::from(is_fixed)] {
+    for number in [kind.size, kind.block_size, u64::from(kind.is_fixed)] {
         hash.update(number.to_le_bytes());
     }
+    hash.update(kind.id.unwrap_or_default());
     for (first, count) in stored.runs() {
         hash.update(first.to_le_bytes());
         hash.update(count.to_le_bytes());
@@ -229,15 +245,16 @@ fn summed(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 /// Returns the metadata table, and the items that begin where it ends.
-fn metadata(seed: &Sha256, size: u64, block_size: u64, is_fixed: bool) -> (Vec<u8>, Vec<u8>) {
+fn metadata(seed: &Sha256, kind: &Kind) -> (Vec<u8>, Vec<u8>) {
     const REQUIRED: u32 = 4;
     const OF_DISK: u32 = 2;
-    let flags = if is_fixed { LEAVE_BLOCKS_ALLOCATED } else { 0 };
-    let parameters = [(block_size as u32).to_le_bytes(), flags.to_le_bytes()].concat();
+    let flags = if kind.is_fixed { LEAVE_BLOCKS_ALLOCATED } else { 0 };
+    let parameters = [(kind.block_size as u32).to_le_bytes(), flags.to_le_bytes()].concat();
+    let id = kind.id.map_or_else(|| guid(seed, "disk"), |id| id.to_bytes_le());
     let list: [(Uuid, u32, Vec<u8>); 5] = [
         (FILE_PARAMETERS, REQUIRED, parameters),
-        (DISK_SIZE, REQUIRED | OF_DISK, size.to_le_bytes().to_vec()),
-        (DISK_ID, REQUIRED | OF_DISK, guid(seed, "disk").to_vec()),
+        (DISK_SIZE, REQUIRED | OF_DISK, kind.size.to_le_bytes().to_vec()),
+        (DISK_ID, REQUIRED | OF_DISK, id.to_vec()),
         (LOGICAL_SECTOR, REQUIRED | OF_DISK, (LOGICAL as u32).to_le_bytes().to_vec()),
         (PHYSICAL_SECTOR, REQUIRED | OF_DISK, PHYSICAL.to_le_bytes().to_vec()),
     ];
