@@ -5,6 +5,7 @@ mod image;
 mod log;
 mod mutations;
 
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -90,6 +91,32 @@ fn reads_behind_the_first_sector_bitmap() {
             offset = extent.end();
         }
         assert_eq!(data, offsets.len() as u64 * 65536, "the holes of the file are holes of the disk");
+    }
+}
+
+/// With sectors of 4 KiB, which qemu-img neither reads nor makes, eight times as many blocks share a sector bitmap.
+#[test]
+fn sectors_of_4_kib() {
+    let folder = Folder::new();
+    let path = folder.path("image");
+    qemu_img(&["create", "-f", "vhdx", "-o", "block_size=1M", text(&path), "33G"]);
+    let image = image::Image(std::fs::read(&path).unwrap());
+    let (bat, sector, end) = (image.bat(), image.item(3).1, image.0.len() as u64 / MIB * MIB);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&4096_u32.to_le_bytes(), sector as u64).unwrap();
+    file.set_len(end + 3 * MIB).unwrap();
+    // The entries of blocks 4096, 32767 and 32768: before the last stands one of a sector bitmap.
+    let blocks = [(4096_u64, 4096), (32_767, 32_767), (32_768, 32_769)];
+    for (number, (block, entry)) in (0_u64..).zip(blocks) {
+        let place = end + number * MIB;
+        file.write_all_at(&[number as u8 + 7; 4096], place + 8192).unwrap();
+        file.write_all_at(&(place | 6).to_le_bytes(), bat as u64 + entry * 8).unwrap();
+    }
+    let disk = open_file(&path, Format::Vhdx).unwrap().disk;
+    for (number, (block, _)) in (0..).zip(blocks) {
+        let mut bytes = vec![0xee; 5 << 12];
+        disk.read_at(&mut bytes, block * MIB).unwrap();
+        assert!(bytes == [vec![0; 2 << 12], vec![number + 7; 1 << 12], vec![0; 2 << 12]].concat(), "block {block}");
     }
 }
 

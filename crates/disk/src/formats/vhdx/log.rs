@@ -133,7 +133,9 @@ impl Log {
             return Err(Error::corrupt(
                 "the VHDX needs its log replayed, and the log holds no whole sequence of entries",
             )
-            .with_hint("its last changes are lost: take an older copy, or make a new file of it where it was made"));
+            .with_hint(
+                "to go on without its last changes, make a new file of it: qemu-img convert -O vhdx IMAGE OUT",
+            ));
         }
         Ok(active)
     }
