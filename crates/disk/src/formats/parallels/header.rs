@@ -83,7 +83,12 @@ impl Header {
 
     fn check_use(&mut self, in_use: u32) -> Result<()> {
         match in_use {
-            CLOSED | 0 => Ok(()),
+            CLOSED => Ok(()),
+            // Written last by a program that knows no extensions, and may have put something else there.
+            0 => {
+                self.extension = 0;
+                Ok(())
+            }
             OPEN => {
                 self.notes.push("the file was not closed cleanly; its table was checked and is sound".to_owned());
                 Ok(())

@@ -42,6 +42,10 @@ pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Out
     })?;
     let stored = Stored::new(Arc::clone(&disk), BLOCK)?;
     if fixed {
+        if size == 0 {
+            // The file would begin with its footer, as dynamic ones do.
+            return Err(Error::unsupported("a fixed VHD of 0 bytes").with_hint("write it with subformat=dynamic"));
+        }
         let footer = new_footer(Kind::Fixed, size, stored.uuid("fixed vhd"));
         return Ok(Output::Layout(Arc::new(Fixed { data: Stored::all(disk, align), footer, size })));
     }
