@@ -82,18 +82,16 @@ impl BlockMap for Clusters {
 
     fn run_at(&self, index: u64, at_most: u64) -> Result<Run> {
         let place = self.place(index);
-        let most = at_most.min(self.table.len() as u64 - index);
-        let mut blocks = 1;
-        while blocks < most {
-            let next = match place {
-                Place::Plain(offset) => Place::Plain(offset + blocks * self.cluster_size),
-                other => other,
-            };
-            if self.place(index + blocks) != next {
-                break;
+        let rest = &self.table[index as usize..];
+        let rest = &rest[..usize::try_from(at_most).unwrap_or(usize::MAX).min(rest.len())];
+        let blocks = match place {
+            Place::Plain(_) => {
+                let step = self.cluster_size / self.unit;
+                let follow = |pair: &&[u32]| u64::from(pair[0]) + step == u64::from(pair[1]);
+                1 + rest.windows(2).take_while(follow).count() as u64
             }
-            blocks += 1;
-        }
+            _ => rest.iter().take_while(|entry| **entry == 0).count() as u64,
+        };
         Ok(Run { place, blocks })
     }
 }
