@@ -93,12 +93,22 @@ impl Uses {
 
     /// Takes a compressed cluster, which may share a unit with others but no bytes.
     pub(crate) fn packed(&mut self, packed: Packed) -> Result<()> {
-        let whole = self.whole.is_taken(packed.offset);
-        self.shared.mark(packed.offset);
-        if self.packed.take(packed.offset, packed.length as u64) && !whole {
+        self.stream(packed.offset, packed.length as u64)
+    }
+
+    /// Takes the beginning of a compressed cluster whose length is in sectors and may be too long, as some writers state it.
+    pub(crate) fn beginning(&mut self, packed: Packed) -> Result<()> {
+        let least = packed.length.saturating_sub(511).max(1) as u64;
+        self.stream(packed.offset, least.min(2 * self.packed.unit()))
+    }
+
+    fn stream(&mut self, offset: u64, length: u64) -> Result<()> {
+        let whole = self.whole.is_taken(offset);
+        self.shared.mark(offset);
+        if self.packed.take(offset, length) && !whole {
             return Ok(());
         }
-        Err(in_use("a compressed cluster", packed.offset))
+        Err(in_use("a compressed cluster", offset))
     }
 }
 

@@ -7,6 +7,13 @@ use libdeflater::Decompressor;
 use zstd::zstd_safe::{DCtx, find_frame_compressed_size};
 
 use crate::error::Result;
+use crate::mapped::Packed;
+use crate::source::Source;
+
+/// Compressed blocks are read at once unless this many times their bytes lie between the first and the last.
+const MAX_SPREAD: u64 = 2;
+/// QEMU lets every compressed cluster of qcow begin a sector, however short they are.
+const SECTOR: u64 = 512;
 
 thread_local! {
     // The state of a decoder is tens of kilobytes: made once for each thread, not once for each block.
@@ -26,6 +33,35 @@ pub(crate) fn with_buffer<T>(length: usize, work: impl FnOnce(&mut [u8]) -> Resu
     let result = work(&mut buffer[..length]);
     BUFFER.set(buffer);
     result
+}
+
+/// Calls `unpack` with the number and the bytes of each of the compressed blocks `run` of `file`.
+///
+/// They lie one after the other in most files, so one read gives them all, unless much lies between them.
+pub(crate) fn read_packed(
+    file: &dyn Source,
+    run: &[Packed],
+    mut unpack: impl FnMut(usize, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let start = run.iter().map(|packed| packed.offset).min().unwrap_or(0);
+    let end = run.iter().map(|packed| packed.offset + packed.length as u64).max().unwrap_or(0);
+    let wanted: u64 = run.iter().map(|packed| (packed.length as u64).max(SECTOR)).sum();
+    let mut blocks = run.iter().enumerate();
+    if end - start > MAX_SPREAD * wanted {
+        return blocks.try_for_each(|(number, packed)| {
+            with_buffer(packed.length, |bytes| {
+                file.read_at(bytes, packed.offset)?;
+                unpack(number, bytes)
+            })
+        });
+    }
+    with_buffer((end - start) as usize, |bytes| {
+        file.read_at(bytes, start)?;
+        blocks.try_for_each(|(number, packed)| {
+            let from = (packed.offset - start) as usize;
+            unpack(number, &bytes[from..from + packed.length])
+        })
+    })
 }
 
 /// Fills `out` from a raw deflate stream, which may go on after that and be followed by junk, as qcow2 allows.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::claims::Uses;
 use crate::error::{Error, Result};
 use crate::fields::{check_inside, read_table};
+use crate::inflate::read_packed;
 use crate::mapped::{BlockMap, Packed, Place, Run};
 use crate::source::{ExtentKind, Source};
 use crate::tables::Tables;
@@ -22,9 +23,9 @@ pub(crate) trait Entries: Send + Sync {
     /// Returns what `entry` says about cluster `index`; every byte that it names is inside the file.
     fn place(&self, index: u64, entry: u64) -> Result<Place>;
 
-    /// Unpacks cluster `index` into `out`, which is one cluster long.
-    fn unpack(&self, packed: Packed, index: u64, out: &mut [u8]) -> Result<()> {
-        let _ = out;
+    /// Unpacks cluster `index` from `bytes`, which lie at `packed` in the file, into `out`, which is one cluster long.
+    fn unpack(&self, bytes: &[u8], packed: Packed, index: u64, out: &mut [u8]) -> Result<()> {
+        let (_, _) = (bytes, out);
         Err(Error::unsupported(format!(
             "cluster {index} at byte {} is compressed in a format that has none",
             packed.offset
@@ -174,6 +175,13 @@ impl<E: Entries> BlockMap for Levels<E> {
     }
 
     fn unpack(&self, packed: Packed, index: u64, _needed: usize, out: &mut [u8]) -> Result<()> {
-        self.format.unpack(packed, index, out)
+        self.unpack_run(&[packed], index, out)
+    }
+
+    fn unpack_run(&self, run: &[Packed], index: u64, out: &mut [u8]) -> Result<()> {
+        let size = self.shape.cluster_size as usize;
+        read_packed(&*self.file, run, |number, bytes| {
+            self.format.unpack(bytes, run[number], index + number as u64, &mut out[number * size..][..size])
+        })
     }
 }

@@ -82,6 +82,35 @@ fn qcow1() {
     assert_eq!(open_file(&small, Format::Qcow1).unwrap().block_size, Some(512));
 }
 
+/// A source that counts how often it is read.
+struct Counting(Vec<u8>, std::sync::atomic::AtomicUsize);
+
+impl Source for Counting {
+    fn len(&self) -> u64 {
+        self.0.len() as u64
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
+        self.1.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        self.0.read_at(buf, offset)
+    }
+}
+
+/// Compressed clusters of 4 KiB are not read one by one.
+#[test]
+fn qcow1_is_read_in_large_pieces() {
+    let folder = Folder::new();
+    let disk = b"a block of text\n".repeat(1 << 18);
+    let image = std::fs::read(compressed_qcow(&folder, &folder.write("raw", &disk))).unwrap();
+    let file = std::sync::Arc::new(Counting(image, 0.into()));
+    let reads = || file.1.load(std::sync::atomic::Ordering::Relaxed);
+    let source: std::sync::Arc<dyn Source> = file.clone();
+    let opened = disk::open(source, Format::Qcow1, &disk::Deny).unwrap();
+    let before = reads();
+    assert!(read_all(&*opened.disk, 1 << 20).unwrap() == disk);
+    assert!(reads() - before <= 8, "{} reads for 1024 clusters", reads() - before);
+}
+
 #[test]
 fn qed() {
     let folder = Folder::new();
@@ -144,7 +173,7 @@ fn empty_disks_are_one_extent() {
         let mut end = [1; 512];
         disk.read_at(&mut end, size - 512).unwrap();
         assert_eq!(end, [0; 512]);
-        assert!(started.elapsed().as_millis() < 1000, "{format} took {:?}", started.elapsed());
+        assert!(started.elapsed().as_secs() < 3, "{format} took {:?}", started.elapsed());
     }
 }
 
@@ -382,7 +411,7 @@ fn large_holes_in_tables_cost_nothing() {
     let started = std::time::Instant::now();
     let disk = open_file(&path, Format::Qed).unwrap().disk;
     assert_eq!(disk.len(), size);
-    assert!(started.elapsed().as_millis() < 1000, "{:?}", started.elapsed());
+    assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());
 }
 
 #[test]

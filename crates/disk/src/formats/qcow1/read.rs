@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::fields::{past_end, read_table};
 use crate::format::Format;
 use crate::gate::Gate;
-use crate::inflate::{self, with_buffer};
+use crate::inflate;
 use crate::levels::{Entries, Levels, Shape};
 use crate::mapped::{MappedDisk, Packed, Place};
 use crate::opened::Opened;
@@ -21,7 +21,7 @@ pub(crate) fn open(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     let header = Header::read(&*file, gate)?;
     let shape = header.shape;
     let tables = read_table(&*file, header.l1_offset, shape.tables() as usize, "the L1 table", u64::from_be_bytes)?;
-    let clusters = Clusters { file: Arc::clone(&file), cluster_bits: header.cluster_bits };
+    let clusters = Clusters { len: file.len(), cluster_bits: header.cluster_bits };
     let mut uses = claim_header(&header, file.len())?;
     let levels = Levels::new(Arc::clone(&file), shape, tables, clusters);
     levels.verify(&mut uses)?;
@@ -49,7 +49,8 @@ fn claim_header(header: &Header, len: u64) -> Result<Uses> {
 
 /// What the entries of the second tables say.
 struct Clusters {
-    file: Arc<dyn Source>,
+    /// Bytes of the file.
+    len: u64,
     cluster_bits: u32,
 }
 
@@ -63,9 +64,9 @@ impl Clusters {
         if length == 0 {
             return Err(Error::corrupt(format!("the compressed cluster of disk byte {guest} has 0 bytes")));
         }
-        if offset + length > self.file.len() {
+        if offset + length > self.len {
             let what = format!("the compressed cluster of disk byte {guest}");
-            return Err(past_end(what, offset, length, self.file.len()));
+            return Err(past_end(what, offset, length, self.len));
         }
         Ok(Place::Packed(Packed { offset, length: length as usize }))
     }
@@ -89,19 +90,15 @@ impl Entries for Clusters {
                 "the L2 entry of disk byte {guest} is {entry:#x}, which begins no cluster"
             )));
         }
-        if entry + cluster_size > self.file.len() {
+        if entry + cluster_size > self.len {
             let what = format!("the cluster of disk byte {guest}");
-            return Err(past_end(what, entry, cluster_size, self.file.len()));
+            return Err(past_end(what, entry, cluster_size, self.len));
         }
         Ok(Place::Plain(entry))
     }
 
-    fn unpack(&self, packed: Packed, index: u64, out: &mut [u8]) -> Result<()> {
-        let filled = with_buffer(packed.length, |bytes| {
-            self.file.read_at(bytes, packed.offset)?;
-            Ok(inflate::deflate(bytes, out))
-        })?;
-        if filled {
+    fn unpack(&self, bytes: &[u8], packed: Packed, index: u64, out: &mut [u8]) -> Result<()> {
+        if inflate::deflate(bytes, out) {
             return Ok(());
         }
         let guest = index << self.cluster_bits;

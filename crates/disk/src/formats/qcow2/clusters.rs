@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::header::{Compression, Header, packed_offset_bits};
 use crate::error::{Error, Result};
 use crate::fields::{check_inside, past_end, read_table};
-use crate::inflate::{self, with_buffer};
+use crate::inflate::{self, read_packed};
 use crate::mapped::{BlockMap, Packed, Place, Run};
 use crate::source::Source;
 use crate::tables::Tables;
@@ -16,8 +16,6 @@ pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 pub(super) const COPIED: u64 = 1 << 63;
 pub(super) const COMPRESSED: u64 = 1 << 62;
 const ZERO: u64 = 1;
-/// Neighbouring compressed clusters are read at once unless this many times their bytes lie between the first and the last.
-const MAX_SPREAD: u64 = 2;
 
 /// Where the clusters of the disk lie.
 pub(super) struct Clusters {
@@ -253,31 +251,14 @@ impl BlockMap for Clusters {
     }
 
     fn unpack(&self, packed: Packed, index: u64, _needed: usize, out: &mut [u8]) -> Result<()> {
-        with_buffer(packed.length, |bytes| {
-            self.file.read_at(bytes, packed.offset)?;
-            self.inflate(bytes, packed, index, out)
-        })
+        self.unpack_run(&[packed], index, out)
     }
 
-    /// Compressed clusters lie one after the other in most files, so one read gives them all.
     fn unpack_run(&self, run: &[Packed], index: u64, out: &mut [u8]) -> Result<()> {
-        let size = self.header.cluster_size() as usize;
-        let start = run.iter().map(|packed| packed.offset).min().unwrap_or(0);
-        let end = run.iter().map(|packed| packed.offset + packed.length as u64).max().unwrap_or(0);
-        let wanted: u64 = run.iter().map(|packed| packed.length as u64).sum();
-        let blocks = (index..).step_by(self.header.subclusters() as usize);
-        let parts = run.iter().zip(blocks).zip(out.chunks_exact_mut(size));
-        if end - start > MAX_SPREAD * wanted {
-            return parts.map(|((packed, index), out)| self.unpack(*packed, index, size, out)).collect();
-        }
-        with_buffer((end - start) as usize, |bytes| {
-            self.file.read_at(bytes, start)?;
-            parts
-                .map(|((packed, index), out)| {
-                    let from = (packed.offset - start) as usize;
-                    self.inflate(&bytes[from..from + packed.length], *packed, index, out)
-                })
-                .collect()
+        let (size, parts) = (self.header.cluster_size() as usize, self.header.subclusters());
+        read_packed(&*self.file, run, |number, bytes| {
+            let out = &mut out[number * size..][..size];
+            self.inflate(bytes, run[number], index + number as u64 * parts, out)
         })
     }
 }

@@ -1,27 +1,16 @@
 //! The check of all tables of a qcow2 file at opening: each cluster of the file has one use.
 
 use super::clusters::Clusters;
-use crate::claims::Claims;
+use crate::claims::Uses;
 use crate::error::{Error, Result};
 use crate::fields::{check_inside, read_table};
-use crate::mapped::{Packed, Place};
-
-/// What is in use: whole clusters, clusters that hold compressed ones, and the beginnings of compressed ones.
-struct Uses {
-    clusters: Claims,
-    shared: Claims,
-    packed: Claims,
-}
+use crate::mapped::Place;
 
 /// Checks every entry of every table that the disk uses. Costs one read of each table and nothing of the data.
 pub(super) fn verify(clusters: &Clusters) -> Result<()> {
     let header = &clusters.header;
     let (len, cluster_size) = (clusters.file.len(), header.cluster_size());
-    let mut uses = Uses {
-        clusters: Claims::new(len, cluster_size),
-        shared: Claims::new(len, cluster_size),
-        packed: Claims::new(len, 1),
-    };
+    let mut uses = Uses::new(len, cluster_size);
     uses.whole(0, cluster_size, "the header")?;
     let l1_length = (header.l1_needed * 8).next_multiple_of(cluster_size);
     uses.whole(header.l1_offset, l1_length, "the L1 table")?;
@@ -64,31 +53,8 @@ fn table(clusters: &Clusters, number: u64, uses: &mut Uses) -> Result<()> {
         match clusters.cluster(index, &table)?.place {
             Place::Zero => {}
             Place::Plain(offset) => uses.whole(offset, cluster_size, "the cluster of a disk")?,
-            Place::Packed(packed) => uses.compressed(packed)?,
+            Place::Packed(packed) => uses.beginning(packed)?,
         }
     }
     Ok(())
-}
-
-impl Uses {
-    fn whole(&mut self, offset: u64, length: u64, what: &str) -> Result<()> {
-        let shared = length > 0 && self.shared.is_taken(offset) && self.shared.unit() <= length;
-        if self.clusters.take(offset, length) && !shared {
-            return Ok(());
-        }
-        Err(Error::corrupt(format!("{what} lies at byte {offset} of the file, which is already in use")))
-    }
-
-    /// Compressed clusters share the clusters of the file with each other, but no two begin at one place.
-    /// Only the beginning is watched, because some writers state a length that is too long.
-    fn compressed(&mut self, packed: Packed) -> Result<()> {
-        let whole = self.clusters.is_taken(packed.offset);
-        self.shared.mark(packed.offset);
-        let beginning = (2 * self.packed.unit()).min(packed.length.saturating_sub(511).max(1) as u64);
-        if self.packed.take(packed.offset, beginning) && !whole {
-            return Ok(());
-        }
-        let offset = packed.offset;
-        Err(Error::corrupt(format!("a compressed cluster lies at byte {offset} of the file, which is already in use")))
-    }
 }
