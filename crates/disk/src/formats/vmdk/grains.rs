@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::fields::{check_inside, le32, le64, read_bytes, read_table};
 use crate::inflate::{self, with_buffer};
 use crate::mapped::{BlockMap, MappedDisk, Packed, Place, Run};
-use crate::source::Source;
+use crate::source::{self, ExtentKind, Source};
 use crate::tables::Tables;
 
 /// Before each compressed grain: the sector of the disk it is for (8 bytes) and the length of the stream (4).
@@ -67,9 +67,34 @@ impl Memory {
 /// Opens the disk of one extent. All tables are checked; each byte of the file may be used once.
 pub(super) fn open_extent(file: &Arc<dyn Source>, extent: Extent, memory: Memory) -> Result<Arc<dyn Source>> {
     let size = extent.size;
-    let grains = Grains { file: Arc::clone(file), extent, memory };
-    grains.verify()?;
+    let mut grains = Grains { file: Arc::clone(file), extent, memory };
+    grains.claim_and_verify()?;
     Ok(Arc::new(MappedDisk::new(Arc::clone(file), size, grains)))
+}
+
+/// Marks a part of the file as used, which it must not be yet.
+fn take(claims: &mut Claims, what: &str, offset: u64, length: u64) -> Result<()> {
+    if claims.take(offset, length) {
+        return Ok(());
+    }
+    Err(Error::corrupt(format!("{what} lies at byte {offset} of the file, which is already in use")))
+}
+
+/// The extent of the file that was looked at last: tables in a hole are empty, and are not read.
+#[derive(Default)]
+struct Holes(Option<source::Extent>);
+
+impl Holes {
+    /// Returns whether the bytes are known to be zero; they lie inside the file.
+    fn contain(&mut self, file: &dyn Source, offset: u64, length: u64) -> Result<bool> {
+        let known = self.0.filter(|extent| (extent.offset..extent.end()).contains(&offset));
+        let extent = match known {
+            Some(extent) => extent,
+            None => file.extent_at(offset)?,
+        };
+        self.0 = Some(extent);
+        Ok(extent.kind == ExtentKind::Zero && offset + length <= extent.end())
+    }
 }
 
 /// Where the grains lie.
@@ -106,37 +131,28 @@ impl Grains {
         self.memory.tables.get((self.memory.extent << 32) | number, load).map(Some)
     }
 
-    /// Checks that each grain and table is inside the file, and each byte of the file in one of them.
-    fn verify(&self) -> Result<()> {
-        let extent = &self.extent;
+    /// Checks that each grain and table is inside the file, and each byte of the file in one of them. Tables without any
+    /// grain are forgotten: many files have all of them, and then an empty disk is one run.
+    fn claim_and_verify(&mut self) -> Result<()> {
         let mut claims = Claims::new(self.file.len(), SECTOR);
-        let mut take = |what: &str, offset: u64, length: u64| {
-            if claims.take(offset, length) {
-                return Ok(());
-            }
-            Err(Error::corrupt(format!("{what} lies at byte {offset} of the file, which is already in use")))
-        };
-        for (what, offset, length) in &extent.taken {
-            take(what, *offset, length.next_multiple_of(SECTOR))?;
+        for (what, offset, length) in &self.extent.taken {
+            take(&mut claims, what, *offset, length.next_multiple_of(SECTOR))?;
         }
-        for entry in extent.directory.iter().filter(|entry| **entry != 0) {
+        for entry in self.extent.directory.iter().filter(|entry| **entry != 0) {
             let (offset, length) = self.table_range(*entry);
-            take("a grain table", offset, length.next_multiple_of(SECTOR))?;
+            take(&mut claims, "a grain table", offset, length.next_multiple_of(SECTOR))?;
         }
-        let mut last = None;
-        for number in 0..extent.directory.len() as u64 {
-            let Some(table) = self.table(number)? else { continue };
-            let first = number * extent.entries;
-            let inside = extent.size.div_ceil(extent.grain) - first;
-            for index in first..first + inside.min(extent.entries) {
-                match self.place(index, &table)? {
-                    Place::Zero => {}
-                    Place::Plain(offset) => take("a grain", offset, self.needed(index))?,
-                    Place::Packed(packed) => {
-                        take("a grain", packed.offset, SECTOR)?;
-                        last = last.max(Some((packed.offset, index)));
-                    }
-                }
+        let (mut holes, mut last) = (Holes::default(), None);
+        for number in 0..self.extent.directory.len() {
+            let (offset, length) = match self.extent.directory[number] {
+                0 => continue,
+                entry => self.table_range(entry),
+            };
+            check_inside("a grain table", offset, length, self.file.len())?;
+            if holes.contain(&*self.file, offset, length)?
+                || !self.verify_table(number as u64, &mut claims, &mut last)?
+            {
+                self.extent.directory[number] = 0;
             }
         }
         // Only the markers know how long the grains are. That of the last one tells whether the file was cut.
@@ -146,6 +162,26 @@ impl Grains {
             }
             None => Ok(()),
         }
+    }
+
+    /// Checks the grains of a table; returns whether there are any. `last` is the compressed one that lies furthest.
+    fn verify_table(&self, number: u64, claims: &mut Claims, last: &mut Option<(u64, u64)>) -> Result<bool> {
+        let Some(table) = self.table(number)? else { return Ok(false) };
+        let first = number * self.extent.entries;
+        let inside = self.extent.size.div_ceil(self.extent.grain) - first;
+        let mut any = false;
+        for index in first..first + inside.min(self.extent.entries) {
+            match self.place(index, &table)? {
+                Place::Zero => continue,
+                Place::Plain(offset) => take(claims, "a grain", offset, self.needed(index))?,
+                Place::Packed(packed) => {
+                    take(claims, "a grain", packed.offset, SECTOR)?;
+                    *last = (*last).max(Some((packed.offset, index)));
+                }
+            }
+            any = true;
+        }
+        Ok(any)
     }
 
     /// Bytes of a grain that lie inside the disk.

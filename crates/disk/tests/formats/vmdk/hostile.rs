@@ -60,7 +60,7 @@ fn layout(disk: Vec<u8>) -> Vec<u8> {
 
 /// One of each kind that the other tests do not damage, of a small disk.
 fn images() -> Vec<Image> {
-    let disk = seeded_disk(1500 * 512, 3);
+    let disk = seeded_disk(1008 * 512, 3);
     let set = |kind: &str, extent: Vec<u8>| {
         let file = descriptor("custom", &format!("RW 1000 {kind} \"x\"\nRW 8 ZERO"));
         Image { file: file.into_bytes(), extent: Some(extent) }
@@ -82,7 +82,7 @@ fn damaged_anywhere() {
     for (kind, image) in images().into_iter().enumerate() {
         image.exercise().unwrap();
         let mut numbers = Numbers::new(kind as u64 + 1);
-        let (mut failed, times) = (0, 700);
+        let (mut failed, times) = (0, 400);
         for time in 0..times {
             let mut image = image.clone();
             for _ in 0..=numbers.below(3) {

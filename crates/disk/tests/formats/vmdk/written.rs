@@ -2,6 +2,7 @@
 
 use std::io::{self, Write};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use disk::{Extent, ExtentKind, FileSource, Format, Output, Source, WriteOptions, flat_descriptor};
 use proptest::prelude::*;
@@ -186,15 +187,20 @@ fn a_layout_of_nothing_but_holes_is_nothing_but_holes() {
             Ok(Extent { offset, length: self.0 - offset, kind: ExtentKind::Zero })
         }
     }
-    let layout = disk::layout(Arc::new(Holes(1 << 40)), Format::Vmdk, &WriteOptions::default()).unwrap();
+    let layout = disk::layout(Arc::new(Holes(64 << 40)), Format::Vmdk, &WriteOptions::default()).unwrap();
     let (mut offset, mut data) = (0, 0);
     while offset < layout.len() {
         let extent = layout.extent_at(offset).unwrap();
         data += if extent.kind == ExtentKind::Data { extent.length } else { 0 };
         offset = extent.end();
     }
-    // Header, descriptor, and two directories of 2^15 entries.
-    assert_eq!(data, 21 * 512 + 2 * (4 << 15));
+    // Header, descriptor, and two directories of 2^21 entries.
+    assert_eq!(data, 21 * 512 + 2 * (4 << 21));
+    // The four gigabytes of empty tables are not read.
+    let started = Instant::now();
+    let disk = disk::open(layout, Format::Vmdk, &disk::Deny).unwrap().disk;
+    assert_eq!(disk.extent_at(512).unwrap(), Extent { offset: 512, length: (64 << 40) - 512, kind: ExtentKind::Zero });
+    assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     let full = Arc::new(Full(3 << 40));
     let error = disk::layout(full, Format::Vmdk, &WriteOptions::default()).err().unwrap();
     assert_eq!(error.kind(), disk::ErrorKind::TooLarge);
@@ -229,11 +235,11 @@ impl Source for Striped {
         disk::source::check_range(self.len(), offset, buf.len())?;
         let mut done = 0;
         while done < buf.len() {
-            let extent = self.extent_at(offset + done as u64)?;
-            let length = (buf.len() - done).min(extent.length as usize);
-            for (at, byte) in (extent.offset..).zip(&mut buf[done..done + length]) {
-                *byte = if extent.kind == ExtentKind::Data { (at / 512 % 251) as u8 + 1 } else { 0 };
-            }
+            let at = offset + done as u64;
+            let extent = self.extent_at(at)?;
+            let length = (buf.len() - done).min(extent.length as usize).min(512 - at as usize % 512);
+            let byte = if extent.kind == ExtentKind::Data { (at / 512 % 251) as u8 + 1 } else { 0 };
+            buf[done..done + length].fill(byte);
             done += length;
         }
         Ok(())
@@ -253,7 +259,7 @@ impl Source for Striped {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn any_range_is_that_part_of_the_whole(
