@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use disk::{ErrorKind, FileSource, Format, probe};
+use disk::ErrorKind::{self, Corrupt, TooLarge, Unsupported, WrongFormat};
+use disk::{FileSource, Format, probe};
 
 use super::open_set;
 use crate::common::{Folder, check_extents, open_file, qemu_img, read_all, seeded_disk, text};
@@ -156,19 +157,23 @@ fn se_sparse_disks() {
     }
 }
 
-#[test]
-fn damaged_extents() {
-    use ErrorKind::{Corrupt, TooLarge, Unsupported, WrongFormat};
+/// Checks that a set of this extent fails, saying in which file and why.
+#[track_caller]
+fn fails(kind: &str, extent: &[u8], error_kind: ErrorKind, says: &str) {
     let folder = Folder::new();
-    let disk = seeded_disk(40 << 20, 6);
-    let fails = |kind: &str, extent: &[u8], error_kind: ErrorKind, says: &str| {
-        std::fs::write(folder.path("x"), extent).unwrap();
-        let line = format!("RW {} {kind} \"x\"", disk.len() / SECTOR);
-        let error = open_set(descriptor("custom", &line).as_bytes(), &folder, &["x"]).map(|_| ()).expect_err(says);
-        assert_eq!(error.kind(), error_kind, "{error}");
-        assert!(error.to_string().contains(says) && error.to_string().contains("\"x\""), "{error} says not {says:?}");
-    };
-    let cow = cow_disk(&disk, 4096);
+    std::fs::write(folder.path("x"), extent).unwrap();
+    let line = format!("RW {} {kind} \"x\"", DAMAGED / SECTOR);
+    let error = open_set(descriptor("custom", &line).as_bytes(), &folder, &["x"]).map(|_| ()).expect_err(says);
+    assert_eq!(error.kind(), error_kind, "{error}");
+    assert!(error.to_string().contains(says) && error.to_string().contains("\"x\""), "{error} says not {says:?}");
+}
+
+/// Three tables long, in both.
+const DAMAGED: usize = 40 << 20;
+
+#[test]
+fn damaged_cow_disks() {
+    let cow = cow_disk(&seeded_disk(DAMAGED, 6), 4096);
     let cow_fails = |at: usize, value: u32, kind: ErrorKind, says: &str| {
         let mut extent = cow.clone();
         put(&mut extent, at, &value.to_le_bytes());
@@ -195,8 +200,11 @@ fn damaged_extents() {
     cow_fails(entry, u32::MAX, Corrupt, "the file ends");
     fails("VMFSSPARSE", &cow[..2047], Corrupt, "the COWD header");
     fails("VMFSSPARSE", &cow[..cow.len() - 512], Corrupt, "the file ends");
+}
 
-    let sesparse = se_sparse(&disk, 0);
+#[test]
+fn damaged_se_sparse_disks() {
+    let sesparse = se_sparse(&seeded_disk(DAMAGED, 6), 0);
     let se_fails = |at: usize, value: u64, kind: ErrorKind, says: &str| {
         let mut extent = sesparse.clone();
         put(&mut extent, at, &value.to_le_bytes());
