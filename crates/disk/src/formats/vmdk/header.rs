@@ -12,6 +12,8 @@ pub(super) const AT_END: u64 = u64::MAX;
 /// The grain directory is at most 32 MiB: 256 TiB of disk with grains of 64 KiB.
 pub(super) const MAX_DIRECTORY: u64 = (32 << 20) / 4;
 const MAX_DESCRIPTOR: u64 = 1 << 20;
+/// The byte of the header that says whether the file was not closed cleanly.
+const UNCLEAN: usize = 72;
 const LINE_ENDS: &[u8; 4] = b"\n \r\n";
 
 const NEWLINE_TEST: u32 = 1 << 0;
@@ -67,9 +69,9 @@ impl Header {
         if compressed != (algorithm == 1) || algorithm > 1 || compressed != (flags & MARKERS != 0) {
             return Err(Error::unsupported(format!("VMDK flags {flags:#x} with compression {algorithm}")));
         }
-        let directory = match le64(&bytes, 56) {
+        let (directory, unclean) = match le64(&bytes, 56) {
             AT_END => read_footer(file, &bytes)?,
-            sector => sector,
+            sector => (sector, bytes[UNCLEAN] != 0),
         };
         let header = Self {
             size: bytes_of("capacity", le64(&bytes, 12))?,
@@ -81,7 +83,7 @@ impl Header {
             overhead: bytes_of("overhead", le64(&bytes, 64))?,
             compressed,
             zero_grains: flags & ZERO_GRAINS != 0,
-            unclean: bytes[72] != 0,
+            unclean,
         };
         header.check(len)?;
         Ok(header)
@@ -172,8 +174,9 @@ pub(super) fn bytes_of(what: &str, sectors: u64) -> Result<u64> {
     }
 }
 
-/// Reads the end of a stream: a marker, the footer, and the marker of the end. Returns where the directory lies, in sectors.
-fn read_footer(file: &dyn Source, header: &[u8]) -> Result<u64> {
+/// Reads the end of a stream: a marker, the footer, and the marker of the end. Returns where the directory lies, in sectors,
+/// and whether the file was not closed cleanly: the header of a stream was written when that was not known.
+fn read_footer(file: &dyn Source, header: &[u8]) -> Result<(u64, bool)> {
     let cut = "the VMDK stream does not end with its footer";
     let hint = "the file was cut or is damaged: copy it again and compare checksums";
     let Some(offset) = file.len().checked_sub(3 * SECTOR).filter(|offset| *offset >= SECTOR) else {
@@ -188,11 +191,12 @@ fn read_footer(file: &dyn Source, header: &[u8]) -> Result<u64> {
     if end.iter().any(|byte| *byte != 0) {
         return Err(Error::corrupt("the VMDK stream does not end with the marker of its end"));
     }
-    if footer[..56] != header[..56] || footer[64..] != header[64..] {
+    let same = |from: usize, to: usize| footer[from..to] == header[from..to];
+    if !same(0, 56) || !same(64, UNCLEAN) || !same(UNCLEAN + 1, SECTOR as usize) {
         return Err(Error::corrupt("the VMDK footer differs from the header"));
     }
     match le64(footer, 56) {
         AT_END => Err(Error::corrupt("the VMDK footer does not say where the grain directory is")),
-        sector => Ok(sector),
+        sector => Ok((sector, footer[UNCLEAN] != 0)),
     }
 }

@@ -141,7 +141,7 @@ fn streams_that_lie() {
     };
     let le = |at: usize| u32::from_le_bytes(good[at..at + 4].try_into().unwrap()) as usize;
     let footer = good.len() - 1024;
-    for field in [4, 8, 12, 20, 28, 36, 44, 48, 64, 72, 77, 79, 511] {
+    for field in [4, 8, 12, 20, 28, 36, 44, 48, 64, 73, 77, 79, 511] {
         fails(footer + field, &[0xee], "the VMDK footer differs from the header");
     }
     fails(footer + 56, &[0xff; 8], "does not say where");
@@ -165,6 +165,20 @@ fn streams_that_lie() {
     fails(one * 512 + 8, &[0xff; 4], "a stream of 4294967295 bytes");
     fails(one * 512 + 8, &1_u32.to_le_bytes(), "does not unpack to one grain");
     fails(one * 512 + 20, &[0x55; 8], "does not unpack to one grain");
+}
+
+/// The header may say that the stream is still being written; nobody can come back to it.
+#[test]
+fn only_the_footer_knows_whether_a_stream_was_closed() {
+    let good = stream(Arc::new(vec![1; 1 << 20]), &[], 1).unwrap();
+    let footer = good.len() - 1024;
+    for (at, notes) in [(72, 0), (footer + 72, 1)] {
+        let mut file = good.clone();
+        file[at] = 1;
+        let opened = disk::open(Arc::new(file), Format::Vmdk, &Given::new()).unwrap();
+        assert_eq!(opened.notes.len(), notes);
+        assert!(read_all(&*opened.disk, 1 << 20).unwrap() == vec![1; 1 << 20]);
+    }
 }
 
 /// A sparse extent whose only bytes are its header; it takes no memory itself.
