@@ -84,15 +84,13 @@ pub(super) fn se_sparse(disk: &[u8], first: usize) -> Vec<u8> {
         put(&mut file, at, &value.to_le_bytes());
     }
     file.resize(data * SECTOR, 0);
-    let mut number = first;
-    for (index, bytes) in grains(disk, 4096) {
+    for (number, (index, bytes)) in (first..).zip(grains(disk, 4096)) {
         // Tables are counted from the end, too.
         let table = count - 1 - index / 4096;
         put(&mut file, DIRECTORY * SECTOR + index / 4096 * 8, &((0x1000_0000 << 32) | table as u64).to_le_bytes());
         let entry = (3 << 60) | ((number as u64 & 0xfff) << 48) | (number as u64 >> 12);
         put(&mut file, TABLES * SECTOR + (table * 4096 + index % 4096) * 8, &entry.to_le_bytes());
         put(&mut file, data * SECTOR + number * 4096, bytes);
-        number += 1;
     }
     file.resize(file.len().next_multiple_of(SECTOR), 0);
     // Of the grains that are not stored, some are unmapped and some zero by their entries.
@@ -126,7 +124,7 @@ fn check(folder: &Folder, create_type: &str, kind: &str, extent: &[u8], expected
     let alone: &Path = &folder.path("x-delta.vmdk");
     assert_eq!(probe(&FileSource::open(alone).unwrap()).unwrap(), Format::Vmdk);
     let error = open_file(alone, Format::Vmdk).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(error.kind(), Unsupported);
     assert!(error.hint().unwrap().contains("--extent"));
 }
 

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
-use disk::{Deny, ErrorKind, ExtentKind, Format, Source, probe};
+use disk::{Deny, ErrorKind, ExtentKind, Format, Given, Source, probe};
+use proptest::prelude::*;
 
-use super::open_set;
+use super::esx::{cow_disk, se_sparse};
+use super::{open_set, options};
 use crate::common::{Folder, check_extents, open_bytes, qemu, qemu_img, read_all, seeded_disk, text};
 
 const SIZE: usize = (36 << 20) + 3 * 512;
@@ -137,4 +139,48 @@ fn what_a_set_may_not_name() {
     assert!(error.to_string().contains("its own descriptor"), "{error}");
     let error = open_set(&[own, vec![b'\n'; 70_000]].concat(), &folder, &["x"]).unwrap_err();
     assert_eq!(error.kind(), TooLarge);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_mixture_of_extents_is_one_disk(
+        parts in prop::collection::vec((0_usize..5, 1_usize..700, 0_usize..9), 1..7),
+        seed in any::<u64>(),
+        ranges in prop::collection::vec((any::<prop::sample::Index>(), 0_usize..200_000), 20),
+    ) {
+        let (mut gate, mut lines, mut expected) = (Given::new(), String::from("# Extents\n"), Vec::new());
+        for (number, (kind, sectors, start)) in parts.into_iter().enumerate() {
+            let part = if kind == 0 { vec![0; sectors * 512] } else { seeded_disk(sectors * 512, seed ^ number as u64) };
+            let (kind, file, tail) = match kind {
+                0 => ("ZERO", None, String::new()),
+                1 => ("FLAT", Some([&vec![9; start * 512][..], &part, &[8; 700]].concat()), format!(" {start}")),
+                2 => ("VMFSSPARSE", Some(cow_disk(&part, 512 << (start % 4))), String::new()),
+                3 => ("SESPARSE", Some(se_sparse(&part, start * 1000)), String::new()),
+                _ => {
+                    let layout = disk::layout(Arc::new(part.clone()), Format::Vmdk, &options(&[])).unwrap();
+                    ("SPARSE", Some(read_all(&*layout, 1 << 20).unwrap()), String::new())
+                }
+            };
+            lines += &format!("RW {sectors} {kind}");
+            if let Some(file) = file {
+                gate = gate.with_file(format!("{number}"), Arc::new(file));
+                lines += &format!(" \"{number}\"{tail}");
+            }
+            lines += "\n";
+            expected.extend(part);
+        }
+        let disk = disk::open(Arc::new(descriptor("custom", &lines)), Format::Vmdk, &gate).unwrap().disk;
+        prop_assert_eq!(disk.len(), expected.len() as u64);
+        check_extents(&*disk, &expected);
+        for (start, length) in ranges {
+            let start = start.index(expected.len());
+            let length = length.min(expected.len() - start);
+            let mut bytes = vec![0xee; length];
+            disk.read_at(&mut bytes, start as u64).unwrap();
+            prop_assert!(bytes == expected[start..start + length], "{} bytes at {}", length, start);
+        }
+        prop_assert!(disk.read_at(&mut [0; 2], expected.len() as u64 - 1).is_err());
+    }
 }
