@@ -114,7 +114,7 @@ fn a_last_cluster_that_ends_early() {
     qemu_img(&["create", "-f", "qcow2", "-o", "extended_l2=on,cluster_size=2M", text(&image), "8M"]);
     qemu("qemu-io", &["-c", "write -P 9 2M 64k", text(&image)]);
     let length = std::fs::metadata(&image).unwrap().len();
-    assert!(length % (2 << 20) != 0, "the file is {length} bytes long");
+    assert!(!length.is_multiple_of(2 << 20), "the file is {length} bytes long");
     let mut disk = vec![0; 8 << 20];
     disk[2 << 20..][..64 << 10].fill(9);
     check_read(&image, "v3 subclusters", &disk);

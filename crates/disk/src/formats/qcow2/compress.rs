@@ -34,9 +34,11 @@ impl Compressor {
         }
     }
 
-    /// Compresses `cluster` into the beginning of `out`; returns how many bytes it took, or `None` if it does not fit.
+    /// Compresses `cluster` into the beginning of `out`, which is [twice as long](room); returns how many bytes it took, or
+    /// `None` if that is hardly less than the cluster, which then is better kept plain: it costs nothing to read.
     pub(super) fn compress(&mut self, cluster: &[u8], out: &mut [u8]) -> Option<usize> {
-        match self {
+        let most = cluster.len() - cluster.len() / 16;
+        let length = match self {
             Self::Zlib(stream) => {
                 stream.reset();
                 match stream.compress(cluster, out, FlushCompress::Finish) {
@@ -44,7 +46,14 @@ impl Compressor {
                     _ => None,
                 }
             }
-            Self::Zstd(context) => context.compress2(out, cluster).ok(),
-        }
+            Self::Zstd(context) => context.compress2(&mut out[..most], cluster).ok(),
+        };
+        length.filter(|length| *length <= most)
     }
+}
+
+/// Returns how much room compression needs for a cluster: more than any stream, because level 1 of zlib-rs panics where its
+/// output does not fit (seen in 0.6.8).
+pub(super) fn room(cluster_size: u64) -> usize {
+    2 * cluster_size as usize + 512
 }

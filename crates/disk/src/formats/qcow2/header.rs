@@ -65,6 +65,8 @@ pub(super) struct Header {
     /// L2 entries have a bitmap of subclusters.
     pub(super) extended: bool,
     pub(super) external_data: bool,
+    /// Bitmaps of changed blocks are there and sound.
+    pub(super) bitmaps: bool,
     /// Bytes before the header extensions.
     pub(super) length: u32,
     /// Position and length of the name of the backing file, if there is one.
@@ -120,6 +122,7 @@ impl Header {
             compression: Compression::Zlib,
             extended: false,
             external_data: false,
+            bitmaps: false,
             length: V2_LENGTH as u32,
             backing: (backing != 0).then(|| (backing, be32(&bytes, 16))),
             notes: Vec::new(),
@@ -209,7 +212,8 @@ impl Header {
         if features & DIRTY != 0 {
             self.notes.push("the file was not closed cleanly; its refcounts may be out of date".to_owned());
         }
-        if be64(bytes, 88) & BITMAPS != 0 {
+        self.bitmaps = be64(bytes, 88) & BITMAPS != 0;
+        if self.bitmaps {
             self.notes.push("bitmaps of changed blocks are passed over".to_owned());
         }
         let compression = if length > V3_LENGTH { bytes[104] } else { 0 };

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 
 use super::append::{Appended, NewFile};
-use super::compress::Compressor;
+use super::compress::{Compressor, room};
 use super::header::Compression;
 use crate::error::Result;
 use crate::pipeline::{self, in_order};
@@ -28,7 +28,7 @@ pub(super) struct Compressed {
 struct Worker {
     compressor: Compressor,
     piece: Vec<u8>,
-    cluster: Vec<u8>,
+    packed: Vec<u8>,
 }
 
 /// Clusters of the disk, neighbours, ready for the file.
@@ -89,9 +89,7 @@ impl Compressed {
 
     fn worker(&self) -> Result<Worker> {
         let compressor = Compressor::new(self.compression, self.level)?;
-        // What saves less than a sixteenth is better kept plain, which costs nothing to read.
-        let cluster = vec![0; (self.cluster_size - self.cluster_size / 16) as usize];
-        Ok(Worker { compressor, piece: Vec::new(), cluster })
+        Ok(Worker { compressor, piece: Vec::new(), packed: vec![0; room(self.cluster_size)] })
     }
 
     /// Reads `count` clusters from number `first` on, and compresses those that are not zero.
@@ -108,8 +106,8 @@ impl Compressed {
             let (form, bytes) = if is_zero(cluster) {
                 (Form::Zero, &[][..])
             } else {
-                match worker.compressor.compress(cluster, &mut worker.cluster) {
-                    Some(length) => (Form::Packed(length), &worker.cluster[..length]),
+                match worker.compressor.compress(cluster, &mut worker.packed) {
+                    Some(length) => (Form::Packed(length), &worker.packed[..length]),
                     None => (Form::Plain, cluster),
                 }
             };
