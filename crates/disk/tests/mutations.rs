@@ -23,6 +23,7 @@ fn qcow2() {
         &["-o", "cluster_size=4k,compat=0.10"],
         &["-c", "-o", "cluster_size=4k"],
         &["-c", "-o", "cluster_size=16k,compression_type=zstd"],
+        &["-o", "cluster_size=16k,extended_l2=on"],
     ];
     images(Format::Qcow2, "qcow2", kinds, 3000);
 }

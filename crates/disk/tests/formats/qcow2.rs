@@ -213,7 +213,8 @@ fn compressed_files_are_sound_for_qemu_img() {
     for (seed, size) in [0, 512, 65536, (9 << 20) + 512].into_iter().enumerate() {
         let disk = seeded_disk(size, seed as u64 + 40);
         let raw = folder.write("raw", &disk);
-        for cluster_size in ["512", "4096", "64K", "2M"] {
+        let sizes: &[&str] = if seed == 3 { &["512", "4096", "64K", "2M"] } else { &["64K"] };
+        for cluster_size in sizes {
             for compression in ["zlib", "zstd"] {
                 let pairs = [("compression", compression), ("cluster_size", cluster_size)];
                 let first = check_stream(&folder, &raw, &disk, &pairs, 1);
@@ -247,6 +248,91 @@ fn compressed_files_are_small() {
         // 32 plain clusters, 64 of text in one, the tables, and the ends of clusters that are left empty.
         assert!(bytes.len() <= (32 + 1 + 6) << 16, "{compression}: {} bytes", bytes.len());
     }
+}
+
+/// The offset and length in the file of each compressed cluster of the first L2 table.
+fn packed_clusters(image: &Crafted, cluster_bits: u32) -> Vec<(usize, usize)> {
+    let l2 = (image.be64(image.be64(40) as usize) & 0x00ff_ffff_ffff_fe00) as usize;
+    let bits = 62 - (cluster_bits - 8);
+    let entries = (l2..l2 + (1 << cluster_bits)).step_by(8).map(|at| image.be64(at));
+    entries
+        .filter(|entry| entry >> 62 == 1)
+        .map(|entry| {
+            let offset = (entry & ((1 << bits) - 1)) as usize;
+            let sectors = ((entry & !(1 << 62)) >> bits) as usize + 1;
+            (offset, (offset / 512 + sectors) * 512 - offset)
+        })
+        .collect()
+}
+
+/// A reader that keeps no more than 4 KiB while it unpacks can read what is written; level 1 needs more room than others.
+#[test]
+fn zlib_reaches_back_4_kib_at_every_level() {
+    let folder = Folder::new();
+    let mut disk = seeded_disk(4 << 20, 52);
+    // The same noise again, 8 KiB and 3 KiB later.
+    disk.copy_within(0..8192, 8192);
+    let noise: Vec<u8> = (0..3072).scan(Numbers::new(53), |numbers, _| Some(numbers.next() as u8)).collect();
+    disk[1 << 20..][..300 * 1024].copy_from_slice(&noise.repeat(100));
+    let raw = folder.write("raw", &disk);
+    for level in ["1", "2", "6", "9"] {
+        let pairs = [("compression", "zlib"), ("level", level)];
+        let image = Crafted(check_stream(&folder, &raw, &disk, &pairs, 0));
+        let clusters = packed_clusters(&image, 16);
+        assert!(clusters.len() >= 5);
+        for (offset, length) in clusters {
+            let mut stream = flate2::Decompress::new_with_window_bits(false, 12);
+            let mut out = [0; 1000];
+            let packed = &image.0[offset..offset + length];
+            loop {
+                let rest = &packed[stream.total_in() as usize..];
+                // In small parts, or the output would do for the window.
+                if stream.decompress(rest, &mut out, flate2::FlushDecompress::None).unwrap()
+                    == flate2::Status::StreamEnd
+                {
+                    break;
+                }
+            }
+            assert_eq!(stream.total_out(), 65536);
+        }
+    }
+}
+
+/// Streams that other writers may make: longer than the cluster, with a window of 32 KiB, all with junk after them.
+#[test]
+fn streams_of_other_writers() {
+    let folder = Folder::new();
+    let mut numbers = Numbers::new(54);
+    let half = (0..65536).map(|at| if at % 2 == 0 { numbers.next() as u8 } else { 0 }).collect::<Vec<_>>();
+    let image = folder.image("image", &folder.write("raw", &half), "qcow2", &["-c"]);
+    let whole = Crafted(std::fs::read(&image).unwrap());
+    let [(at, room)] = packed_clusters(&whole, 16)[..] else { panic!("not one compressed cluster") };
+    // Noise that comes again 20 KB later.
+    let cluster: Vec<u8> = half[..20_000].iter().copied().cycle().take(65536).collect();
+    let stream = |bytes: &[u8]| {
+        let mut stream = flate2::Compress::new_with_window_bits(flate2::Compression::best(), false, 15);
+        let mut out = vec![0; 200_000];
+        stream.compress(bytes, &mut out, flate2::FlushCompress::Finish).unwrap();
+        out.truncate(stream.total_out() as usize);
+        out
+    };
+    let put = |packed: &[u8]| {
+        assert!(packed.len() < room - 100, "{} bytes in {room}", packed.len());
+        let mut bytes = whole.0.clone();
+        // The last sector need not be whole.
+        let end = (at + room).min(bytes.len());
+        bytes[at..end].fill(0xa5);
+        bytes[at..at + packed.len()].copy_from_slice(packed);
+        std::fs::write(&image, &bytes).unwrap();
+        open_file(&image, Format::Qcow2).and_then(|opened| read_all(&*opened.disk, 1 << 20))
+    };
+    let longer = [&cluster[..], &[7; 1000]].concat();
+    for packed in [stream(&cluster), stream(&longer)] {
+        assert!(put(&packed).unwrap() == cluster);
+        assert!(by_qemu(&folder, &image) == cluster);
+    }
+    let error = put(&stream(&cluster[1..])).unwrap_err();
+    assert!(error.to_string().contains("does not unpack to one cluster"), "{error}");
 }
 
 #[test]

@@ -9,8 +9,8 @@
 use std::io::{BufWriter, Write};
 
 use super::clusters::{COMPRESSED, COPIED};
-use super::header::{Compression, MAX_REFCOUNT_TABLE, NewHeader, REFCOUNT_ORDER, packed_offset_bits};
-use crate::error::{Error, ErrorKind, Result};
+use super::header::{Compression, MAX_REFCOUNT_TABLE, NewHeader, REFCOUNT_ORDER, packed_offset_bits, too_large};
+use crate::error::{Error, Result};
 
 /// Plain clusters wait until they are this many bytes, because before them the rest of a cluster is left empty.
 const MAX_WAITING: usize = 8 << 20;
@@ -76,13 +76,12 @@ impl<'a> NewFile<'a> {
                 if self.waiting.1.len() >= MAX_WAITING { self.place_waiting() } else { Ok(()) }
             }
             Appended::Packed => {
-                let bits = packed_offset_bits(self.cluster_size.trailing_zeros()).min(MAX_OFFSET_BITS);
-                if self.at >> bits != 0 {
+                let offset_bits = packed_offset_bits(self.cluster_size.trailing_zeros());
+                if self.at >> offset_bits.min(MAX_OFFSET_BITS) != 0 {
                     return Err(too_large("compressed clusters past the last byte that their entries can name"));
                 }
                 let sectors = ((self.at % 512) + bytes.len() as u64 - 1) / 512;
-                let shift = packed_offset_bits(self.cluster_size.trailing_zeros());
-                self.set(within, COMPRESSED | (sectors << shift) | self.at);
+                self.set(within, COMPRESSED | (sectors << offset_bits) | self.at);
                 self.count(self.at, bytes.len() as u64);
                 self.put(bytes)
             }
@@ -216,8 +215,4 @@ impl<'a> NewFile<'a> {
             (table, blocks) = (clusters.max(table), needed.max(blocks));
         }
     }
-}
-
-fn too_large(what: &str) -> Error {
-    Error::new(ErrorKind::TooLarge, what).with_hint("choose a larger cluster size")
 }

@@ -323,6 +323,11 @@ pub(super) fn packed_offset_bits(cluster_bits: u32) -> u32 {
     62 - (cluster_bits - 8)
 }
 
+/// The error for a new file that would pass a limit of the format.
+pub(super) fn too_large(what: &str) -> Error {
+    Error::new(ErrorKind::TooLarge, what).with_hint("choose a larger cluster size")
+}
+
 /// Reads the first 112 bytes, with zeros for what a shorter header of version 2 lacks.
 fn head(file: &dyn Source) -> Result<Vec<u8>> {
     if file.len() < 4 {

@@ -12,9 +12,9 @@ use std::sync::Arc;
 
 use super::clusters::COPIED;
 use super::encryption::announce;
-use super::header::{Compression, MAX_L1_ENTRIES, NewHeader, REFCOUNT_ORDER};
+use super::header::{Compression, MAX_L1_ENTRIES, MAX_REFCOUNT_TABLE, NewHeader, REFCOUNT_ORDER, too_large};
 use super::stream::Compressed;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::fields::fill;
 use crate::formats::luks::{self, Head, Sealed};
 use crate::options::{Known, WriteOptions};
@@ -53,11 +53,11 @@ pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Out
         Some(_) if encrypted => return Err(both()),
         None if encrypted => {
             let volume = luks::new_volume(options)?;
-            let layout = Layout::new(cluster_size, l1_entries, stored, Some(volume.head));
+            let layout = Layout::new(cluster_size, l1_entries, stored, Some(volume.head))?;
             let start = layout.parts.data.start * cluster_size;
             Output::Layout(Arc::new(Sealed::new(layout, start, 0, volume.cipher)))
         }
-        None => Output::Layout(Arc::new(Layout::new(cluster_size, l1_entries, stored, None))),
+        None => Output::Layout(Arc::new(Layout::new(cluster_size, l1_entries, stored, None)?)),
         Some(compression) => {
             Output::Stream(Box::new(Compressed { stored, cluster_size, l1_entries, compression, level }))
         }
@@ -75,8 +75,7 @@ fn l1_entries(size: u64, cluster_size: u64) -> Result<u64> {
     if entries <= MAX_L1_ENTRIES {
         return Ok(entries);
     }
-    Err(Error::new(ErrorKind::TooLarge, format!("a disk of {size} bytes in clusters of {cluster_size}"))
-        .with_hint("choose a larger cluster size"))
+    Err(too_large(&format!("a disk of {size} bytes in clusters of {cluster_size}")))
 }
 
 /// The clusters of the file that each part takes.
@@ -100,7 +99,7 @@ struct Layout {
 }
 
 impl Layout {
-    fn new(cluster_size: u64, l1_entries: u64, stored: Stored, luks: Option<Head>) -> Self {
+    fn new(cluster_size: u64, l1_entries: u64, stored: Stored, luks: Option<Head>) -> Result<Self> {
         let l2_entries = cluster_size / 8;
         let mut tables = Vec::new();
         for (first, count) in stored.runs() {
@@ -111,7 +110,10 @@ impl Layout {
         let clusters = |length: u64| length.div_ceil(cluster_size);
         let (l1, luks_clusters) = (clusters(l1_entries * 8), clusters(luks.as_ref().map_or(0, Head::length)));
         let parts = parts(cluster_size, l1, tables.len() as u64, luks_clusters, stored.count());
-        Self { stored, tables, cluster_size, l1_entries, luks, parts }
+        if (parts.refcount_table.end - parts.refcount_table.start) * cluster_size > MAX_REFCOUNT_TABLE {
+            return Err(too_large("more refcounts than their table has room for"));
+        }
+        Ok(Self { stored, tables, cluster_size, l1_entries, luks, parts })
     }
 
     fn header(&self) -> Vec<u8> {
