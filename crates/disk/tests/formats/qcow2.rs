@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use disk::{ErrorKind, FileSource, Format, Output, Source, WriteOptions, probe};
+use disk::{ErrorKind, Extent, ExtentKind, FileSource, Format, Output, Source, WriteOptions, probe};
+use proptest::prelude::*;
 
 use crate::common::{
     Folder, Numbers, check_extents, open_bytes, open_file, qemu, qemu_img, read_all, seeded_disk, text,
@@ -363,8 +364,8 @@ impl Source for Hole {
         Ok(())
     }
 
-    fn extent_at(&self, offset: u64) -> disk::Result<disk::Extent> {
-        Ok(disk::Extent { offset, length: self.0 - offset, kind: disk::ExtentKind::Zero })
+    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
+        Ok(Extent { offset, length: self.0 - offset, kind: ExtentKind::Zero })
     }
 }
 
@@ -386,4 +387,71 @@ fn a_disk_that_cannot_be_read_makes_no_file() {
     let mut out = Vec::new();
     let error = stream.write(2, &|_, _| (), &mut out).unwrap_err();
     assert_eq!(error.to_string(), "the end is missing");
+}
+
+/// A disk of runs of holes, zeros, text and noise.
+#[derive(Debug, Clone)]
+struct Runs {
+    bytes: Vec<u8>,
+    /// Where each run ends, and whether it is a hole.
+    ends: Vec<(u64, bool)>,
+}
+
+impl Runs {
+    fn new(runs: &[(usize, u8)]) -> Self {
+        let (mut bytes, mut ends, mut numbers) = (Vec::new(), Vec::new(), Numbers::new(60));
+        for (length, kind) in runs {
+            let start = bytes.len();
+            bytes.resize(start + length, 0);
+            match kind {
+                2 => bytes[start..].iter_mut().enumerate().for_each(|(at, byte)| *byte = b"some text"[at % 9]),
+                3 => bytes[start..].iter_mut().for_each(|byte| *byte = numbers.next() as u8),
+                _ => {}
+            }
+            ends.push((bytes.len() as u64, *kind == 0));
+        }
+        Self { bytes, ends }
+    }
+}
+
+impl Source for Runs {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
+        self.bytes.read_at(buf, offset)
+    }
+
+    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
+        let (end, hole) = *self.ends.iter().find(|(end, _)| offset < *end).unwrap();
+        let kind = if hole { ExtentKind::Zero } else { ExtentKind::Data };
+        Ok(Extent { offset, length: end - offset, kind })
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_disk_comes_back_from_its_compressed_file(
+        runs in prop::collection::vec((1_usize..60_000, 0_u8..4), 0..12),
+        cluster_bits in 9_u32..17,
+        zstd in any::<bool>(),
+        threads in 1_usize..4,
+    ) {
+        let disk = Runs::new(&runs);
+        let cluster_size = (1 << cluster_bits).to_string();
+        let pairs = [("compression", if zstd { "zstd" } else { "zlib" }), ("cluster_size", &cluster_size)];
+        let Output::Stream(stream) = disk::write(Arc::new(disk.clone()), Format::Qcow2, &options(&pairs)).unwrap()
+        else { panic!("no stream") };
+        let mut tail = Vec::new();
+        let head = stream.write(threads, &|_, _| (), &mut tail).unwrap();
+        prop_assert_eq!(head.len() as u64, stream.head_length());
+        let opened = open_bytes([head, tail].concat(), Format::Qcow2).unwrap();
+        prop_assert!(read_all(&*opened.disk, 10_000).unwrap() == disk.bytes);
+        let stored = check_extents(&*opened.disk, &disk.bytes);
+        let touched = disk.bytes.chunks(1 << cluster_bits).filter(|part| part.iter().any(|byte| *byte != 0)).count();
+        prop_assert!(stored <= (touched as u64) << cluster_bits, "zeros are stored");
+    }
 }
