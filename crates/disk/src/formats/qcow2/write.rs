@@ -26,7 +26,7 @@ use crate::write::Output;
 const CLUSTER_SIZES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
 const DEFAULT_CLUSTER_SIZE: u64 = 64 << 10;
 /// Files within 3 % of those of qemu-img, at the highest speed that gives that.
-const ZLIB_LEVEL: u32 = 6;
+const ZLIB_LEVEL: u32 = 5;
 const ZSTD_LEVEL: u32 = 2;
 
 /// The options of the writer.
