@@ -11,7 +11,7 @@ use crate::source::Source;
 
 /// Clusters that are counted at once, in two bytes each; a larger file is gone through several times.
 const WINDOW: u64 = 1 << 24;
-const MAX_WINDOWS: u64 = 1024;
+const MAX_WINDOWS: u64 = 256;
 /// Faults and leaks are described up to this many of each, and counted beyond.
 const MAX_LISTED: usize = 100;
 
