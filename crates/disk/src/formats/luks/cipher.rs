@@ -4,6 +4,7 @@ use std::fmt;
 
 use aes::cipher::{Block, BlockCipherDecrypt, BlockCipherEncrypt, KeyInit};
 use aes::{Aes128, Aes192, Aes256};
+use zeroize::Zeroizing;
 
 use super::hash::Hash;
 use crate::error::{Error, Result};
@@ -86,7 +87,7 @@ impl Cipher {
         SectorCipher {
             data: aes(data),
             tweak: (!vector.is_empty()).then(|| aes(vector)),
-            essiv: (self.vector == VectorKind::Essiv).then(|| aes(&Hash::Sha256.of(&[key]))),
+            essiv: (self.vector == VectorKind::Essiv).then(|| aes(&Zeroizing::new(Hash::Sha256.of(&[key])))),
             short: self.vector == VectorKind::Plain,
             sector_size,
         }

@@ -16,6 +16,8 @@ use super::unlock::{KeyDigest, Slot, check_materials, material_length};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::check_inside;
 
+/// Bytes of a copy of the header before its text.
+pub(super) const HEAD: u64 = 4096;
 /// Objects and lists in one another.
 const MAX_DEPTH: usize = 16;
 const MAX_SLOTS: usize = 32;
@@ -33,6 +35,7 @@ pub(super) struct Metadata {
 
 #[derive(Debug, Deserialize)]
 struct Config {
+    json_size: String,
     keyslots_size: String,
     #[serde(default)]
     requirements: Requirements,
@@ -156,6 +159,11 @@ impl Metadata {
                 "the LUKS header requires {requirement:?}, which is not supported"
             ))
             .with_hint("if a reencryption was begun, finish it with: cryptsetup reencrypt --resume-only"));
+        }
+        let room = headers / 2 - HEAD;
+        if number(&self.config.json_size, "json_size")? != room {
+            let said = &self.config.json_size;
+            return Err(Error::corrupt(format!("the LUKS header says {said} for json_size and has room for {room}")));
         }
         let segment = self.segment()?;
         let keyslots_size = number(&self.config.keyslots_size, "keyslots_size")?;

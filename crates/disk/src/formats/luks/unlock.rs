@@ -88,20 +88,16 @@ pub(super) fn unlock(
         Error::unsupported("the disk is encrypted by LUKS, and no passphrase was given")
             .with_hint("give the file with its passphrase: --passphrase-file FILE")
     })?;
-    let mut cost = 0;
-    for slot in slots {
-        cost += slot.kdf.cost(slot.cipher.key_length());
-        cost += pbkdf2_cost(slot.digest.hash, slot.digest.iterations, slot.digest.value.len());
-        if cost > MAX_COST {
-            return Err(Error::new(
-                ErrorKind::TooLarge,
-                format!("trying the LUKS key slots up to slot {} would take minutes", slot.number),
-            )
-            .with_hint("add the passphrase to a slot with fewer PBKDF2 rounds: cryptsetup luksChangeKey --iter-time"));
-        }
+    let affordable = affordable(slots);
+    for slot in &slots[..affordable] {
         if let Some(key) = try_slot(file, slot, key_length, &passphrase)? {
             return Ok(key);
         }
+    }
+    if let Some(slot) = slots.get(affordable) {
+        let number = slot.number;
+        return Err(Error::new(ErrorKind::TooLarge, format!("trying the LUKS key slots up to {number} takes minutes"))
+            .with_hint("add the passphrase to a slot with fewer rounds: cryptsetup luksChangeKey --iter-time"));
     }
     let tried = match slots.len() {
         1 => "the key slot in use".to_owned(),
@@ -109,6 +105,19 @@ pub(super) fn unlock(
     };
     Err(Error::refused(format!("the passphrase does not open {tried}"))
         .with_hint("a passphrase is taken byte for byte: look for a line break at the end of its file"))
+}
+
+/// Returns how many of `slots`, from the first on, can be tried within [`MAX_COST`].
+fn affordable(slots: &[Slot]) -> usize {
+    let mut left = MAX_COST;
+    let within = slots.iter().take_while(|slot| {
+        let digest = pbkdf2_cost(slot.digest.hash, slot.digest.iterations, slot.digest.value.len());
+        let cost = slot.kdf.cost(slot.cipher.key_length()) + digest;
+        let enough = cost <= left;
+        left = left.saturating_sub(cost);
+        enough
+    });
+    within.count()
 }
 
 fn try_slot(
@@ -124,4 +133,30 @@ fn try_slot(
     slot.cipher.with_key(&slot_key, SECTOR).decrypt(&mut material, 0);
     let key = merge(slot.hash, &material, key_length);
     Ok(slot.digest.matches(&key).then_some(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use argon2::Algorithm;
+
+    use super::*;
+
+    /// Any slot within the limits can be tried alone, and not many of the slowest.
+    #[test]
+    fn slow_slots_are_counted_together() {
+        let slots = |hash, kdf: Kdf, iterations| {
+            let digest = KeyDigest { hash, iterations, salt: Vec::new(), value: vec![0; 20] };
+            let cipher = Cipher::named("aes-xts-plain64", 64).unwrap();
+            vec![Slot { number: 0, kdf, offset: 0, cipher, hash, digest }; 32]
+        };
+        let pbkdf2 = |hash, iterations| Kdf::pbkdf2("x", hash, iterations, Vec::new()).unwrap();
+        let argon2 = |time, memory| Kdf::argon2("x", Algorithm::Argon2id, (time, memory, 4), vec![0; 32]).unwrap();
+        let most = 12_000_000;
+        assert_eq!(affordable(&slots(Hash::Sha1, pbkdf2(Hash::Sha1, most), most)), 2);
+        assert_eq!(affordable(&slots(Hash::Sha256, pbkdf2(Hash::Sha256, most), most)), 3);
+        assert_eq!(affordable(&slots(Hash::Sha256, argon2(16, 1 << 20), 1000)), 3);
+        // What cryptsetup makes by default, on a fast machine.
+        assert_eq!(affordable(&slots(Hash::Sha256, argon2(4, 1 << 20), 200_000)), 13);
+        assert_eq!(affordable(&slots(Hash::Sha256, pbkdf2(Hash::Sha256, 2_000_000), 200_000)), 28);
+    }
 }

@@ -1,15 +1,13 @@
 //! The header of LUKS version 2: two copies, each of 4096 bytes, big-endian, and a text in JSON after them.
 
 use super::hash::Hash;
-use super::metadata::Metadata;
+use super::metadata::{HEAD, Metadata};
 use crate::error::{Error, Result};
 use crate::fields::{be16, be64, read_bytes};
 use crate::source::Source;
 
 const MAGIC: &[u8] = b"LUKS\xba\xbe";
 const SECOND_MAGIC: &[u8] = b"SKUL\xba\xbe";
-/// Bytes before the text.
-const BINARY: usize = 4096;
 /// A copy has one of these lengths; the second one lies right after the first.
 const LENGTHS: std::ops::RangeInclusive<u64> = 16 << 10..=4 << 20;
 const CHECKSUM: std::ops::Range<usize> = 448..512;
@@ -66,7 +64,7 @@ impl Header {
 
 impl HeaderCopy {
     fn read(file: &dyn Source, offset: u64, magic: &[u8]) -> Result<Self> {
-        let mut binary = read_bytes(file, offset, BINARY, "a copy of the LUKS header")?;
+        let mut binary = read_bytes(file, offset, HEAD as usize, "a copy of the LUKS header")?;
         if !binary.starts_with(magic) || be16(&binary, 6) != 2 {
             return Err(Error::corrupt(format!("no copy of a LUKS version 2 header at byte {offset}")));
         }
@@ -81,12 +79,17 @@ impl HeaderCopy {
         let hash = Hash::named(&String::from_utf8_lossy(until_zero(&binary[72..104])))?;
         let stored = binary[CHECKSUM].to_vec();
         binary[CHECKSUM].fill(0);
-        let text = read_bytes(file, offset + BINARY as u64, length as usize - BINARY, "the text of the LUKS header")?;
+        let text = read_bytes(file, offset + HEAD, (length - HEAD) as usize, "the text of the LUKS header")?;
         if hash.of(&[&binary, &text]) != stored[..hash.length()] {
             return Err(Error::corrupt(format!("the checksum of the LUKS header at byte {offset} is wrong"))
                 .with_hint("the file was changed or is damaged: copy it again and compare checksums"));
         }
-        Ok(Self { sequence: be64(&binary, 16), length, json: until_zero(&text).to_vec() })
+        let json = until_zero(&text).to_vec();
+        if let Some(at) = text[json.len()..].iter().position(|byte| *byte != 0) {
+            let at = offset + HEAD + (json.len() + at) as u64;
+            return Err(Error::corrupt(format!("behind the text of the LUKS header, more follows at byte {at}")));
+        }
+        Ok(Self { sequence: be64(&binary, 16), length, json })
     }
 }
 
