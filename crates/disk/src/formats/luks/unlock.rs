@@ -103,8 +103,9 @@ pub(super) fn unlock(
         1 => "the key slot in use".to_owned(),
         count => format!("any of the {count} key slots in use"),
     };
-    Err(Error::refused(format!("the passphrase does not open {tried}"))
-        .with_hint("a passphrase is taken byte for byte: look for a line break at the end of its file"))
+    Err(Error::refused(format!("the passphrase does not open {tried}")).with_hint(
+        "every byte counts: with cryptsetup and QEMU, the line break at the end of a key file belongs to the passphrase",
+    ))
 }
 
 /// Returns how many of `slots`, from the first on, can be tried within [`MAX_COST`].
