@@ -302,6 +302,20 @@ mod tests {
     }
 
     #[test]
+    fn plain_numbers_begin_again_after_32_bits() {
+        let encrypted = |name: &str, number| {
+            let mut sector = [7; SECTOR];
+            Cipher::named(name, 32).unwrap().with_key(&[3; 32], SECTOR).encrypt(&mut sector, number);
+            sector
+        };
+        for mode in ["aes-xts", "aes-cbc"] {
+            let [plain, plain64] = [format!("{mode}-plain"), format!("{mode}-plain64")];
+            assert_eq!(encrypted(&plain, (1 << 32) + 5), encrypted(&plain64, 5));
+            assert_ne!(encrypted(&plain64, (1 << 32) + 5), encrypted(&plain64, 5));
+        }
+    }
+
+    #[test]
     fn sectors_of_any_number_and_size_come_back() {
         let key: Vec<u8> = (0..64).collect();
         let plain: Vec<u8> = (0..130 * 4096_u32).map(|at| (at % 253) as u8).collect();

@@ -20,7 +20,8 @@ const ALIGNMENT: usize = 4096;
 /// Where the encrypted disk begins: the next MiB after eight key materials, as cryptsetup places it.
 const PAYLOAD: u64 = 2 << 20;
 /// The least and the most PBKDF2 rounds, whatever the speed of this machine.
-const ITERATIONS: std::ops::RangeInclusive<u64> = 1000..=10_000_000;
+const MIN_ITERATIONS: u32 = 1000;
+const MAX_ITERATIONS: u32 = 10_000_000;
 
 /// A new header, and the cipher that it is for.
 pub(crate) struct NewVolume {
@@ -57,36 +58,44 @@ impl NewVolume {
         let mut salts = [0; 2 * SALT_LENGTH];
         random(&mut salts)?;
         let (digest_salt, slot_salt) = salts.split_at(SALT_LENGTH);
-        // The digest guards a key that nobody can guess, so an eighth of the rounds is enough, as in cryptsetup.
-        let digest_iterations = (iterations / 8).max(1000);
-        let mut digest = [0; DIGEST_LENGTH];
-        HASH.pbkdf2(&*key, digest_salt, digest_iterations, &mut digest);
-
-        let mut head = vec![0; LENGTH];
-        head[..8].copy_from_slice(b"LUKS\xba\xbe\0\x01");
-        for (at, name) in [(8, "aes"), (40, "xts-plain64"), (72, "sha256")] {
-            head[at..at + name.len()].copy_from_slice(name.as_bytes());
-        }
-        set32(&mut head, 104, (PAYLOAD as usize / SECTOR) as u32);
-        set32(&mut head, 108, KEY_LENGTH as u32);
-        head[112..132].copy_from_slice(&digest);
-        head[132..164].copy_from_slice(digest_salt);
-        set32(&mut head, 164, digest_iterations);
-        let uuid = Uuid::new_v4().to_string();
-        head[168..168 + uuid.len()].copy_from_slice(uuid.as_bytes());
-        let room = material_length(KEY_LENGTH).next_multiple_of(ALIGNMENT);
-        for slot in 0..SLOTS {
-            let at = FIRST_SLOT + slot * SLOT_LENGTH;
-            set32(&mut head, at, if slot == 0 { ACTIVE } else { INACTIVE });
-            set32(&mut head, at + 40, ((ALIGNMENT + slot * room) / SECTOR) as u32);
-            set32(&mut head, at + 44, STRIPES as u32);
-        }
-        set32(&mut head, FIRST_SLOT + 4, iterations);
-        head[FIRST_SLOT + 8..FIRST_SLOT + 8 + SALT_LENGTH].copy_from_slice(slot_salt);
+        let mut head = header(iterations, digest_salt, slot_salt, &key);
         head.resize(ALIGNMENT, 0);
         head.extend(material(&cipher, &*key, passphrase, slot_salt, iterations)?);
         Ok(Self { head: Head(head), cipher: cipher.with_key(&*key, SECTOR) })
     }
+}
+
+/// Returns the header of a volume with `key`, whose first slot is in use.
+fn header(iterations: u32, digest_salt: &[u8], slot_salt: &[u8], key: &[u8; KEY_LENGTH]) -> Vec<u8> {
+    // The digest guards a key that nobody can guess, so an eighth of the rounds is enough, as in cryptsetup.
+    let digest_iterations = (iterations / 8).max(MIN_ITERATIONS);
+    let mut digest = [0; DIGEST_LENGTH];
+    HASH.pbkdf2(key, digest_salt, digest_iterations, &mut digest);
+
+    let mut header = vec![0; LENGTH];
+    let mut set = |at: usize, bytes: &[u8]| header[at..at + bytes.len()].copy_from_slice(bytes);
+    let number = |value: usize| (value as u32).to_be_bytes();
+    set(0, b"LUKS\xba\xbe\0\x01");
+    set(8, b"aes");
+    set(40, b"xts-plain64");
+    set(72, b"sha256");
+    set(104, &number(PAYLOAD as usize / SECTOR));
+    set(108, &number(KEY_LENGTH));
+    set(112, &digest);
+    set(132, digest_salt);
+    set(164, &digest_iterations.to_be_bytes());
+    set(168, Uuid::new_v4().to_string().as_bytes());
+    let room = material_length(KEY_LENGTH).next_multiple_of(ALIGNMENT);
+    for slot in 0..SLOTS {
+        let at = FIRST_SLOT + slot * SLOT_LENGTH;
+        set(at, &INACTIVE.to_be_bytes());
+        set(at + 40, &number((ALIGNMENT + slot * room) / SECTOR));
+        set(at + 44, &number(STRIPES));
+    }
+    set(FIRST_SLOT, &ACTIVE.to_be_bytes());
+    set(FIRST_SLOT + 4, &iterations.to_be_bytes());
+    set(FIRST_SLOT + 8, slot_salt);
+    header
 }
 
 /// Returns the encrypted stripes of `key`.
@@ -100,7 +109,7 @@ fn material(cipher: &Cipher, key: &[u8], passphrase: &[u8], salt: &[u8], iterati
     Ok(material)
 }
 
-/// Measures how many PBKDF2 rounds this machine makes in `time`.
+/// Measures how many PBKDF2 rounds this machine makes in `time`; at least a million for a second.
 fn iterations_in(time: Duration) -> u32 {
     let mut iterations = 10_000;
     let taken = loop {
@@ -114,12 +123,9 @@ fn iterations_in(time: Duration) -> u32 {
         iterations *= 2;
     };
     let rounds = u128::from(iterations) * time.as_nanos() / taken.as_nanos().max(1);
-    let rounds = u64::try_from(rounds).unwrap_or(u64::MAX).clamp(*ITERATIONS.start(), *ITERATIONS.end());
-    rounds as u32
-}
-
-fn set32(bytes: &mut [u8], at: usize, value: u32) {
-    bytes[at..at + 4].copy_from_slice(&value.to_be_bytes());
+    // A machine that is busy just now is no reason for a weak file.
+    let least = u128::from(MIN_ITERATIONS) * time.as_millis().max(1);
+    rounds.max(least).min(MAX_ITERATIONS.into()) as u32
 }
 
 fn random(bytes: &mut [u8]) -> Result<()> {
