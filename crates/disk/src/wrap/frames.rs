@@ -49,6 +49,11 @@ impl Frames {
         self.frames.len()
     }
 
+    /// Returns the length of their content.
+    pub(super) fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Adds a frame of `length` bytes of content; returns whether it can be among frames that are unpacked alone.
     pub(super) fn push(&mut self, packed_at: u64, packed_length: u64, length: u64, mark: u8) -> bool {
         let Ok(packed_length) = u32::try_from(packed_length) else { return false };

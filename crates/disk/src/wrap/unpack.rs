@@ -161,7 +161,15 @@ impl Unpacker {
         }
         let bytes = self.input.at_least(6)?;
         if !self.container.starts(bytes) {
-            return Err(if first { self.foreign() } else { self.junk() });
+            // A few bytes may be the beginning of a member.
+            let cut = bytes.len() < 6;
+            return Err(if first {
+                self.foreign()
+            } else if cut {
+                self.cut()
+            } else {
+                self.junk()
+            });
         }
         self.container.begin(&mut self.input)?;
         self.state = State::Inside;

@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! gzip: members of 1 MiB each; the first states the length of all in an extra field
-//! zstd: frames of 2 MiB each with length and checksum | the table of the seekable format
+//! zstd: a frame of nothing | a note of the length of all | frames of 2 MiB each with length and checksum | a table of them
 //! ```
-//! A piece has its place by its number only, so the same input gives the same file whatever the number of threads.
+//! The table is that of the seekable format of the zstd project. A piece has its place by its number only, so the same input gives the same file whatever the number of threads.
 //! Pieces that are holes by the extents of the input are not read, and one that was made before serves for all of them.
 
 use std::io::Write;
@@ -14,6 +14,7 @@ use libdeflater::{CompressionLvl, Compressor};
 use zstd::zstd_safe::{CCtx, CParameter};
 
 use super::gzip::{LENGTH_FIELD, MAGIC};
+use super::zstd::{LENGTH_NOTE, LENGTH_NOTE_LENGTH, NOTHING};
 use super::zstd_frames::{TABLE, TABLE_END};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inflate::with_buffer;
@@ -141,6 +142,9 @@ impl Stream for Wrapped {
         let put = |out: &mut dyn Write, bytes: &[u8]| {
             out.write_all(bytes).map_err(|error| Error::io("write the compressed file", error))
         };
+        if let Kind::Zstd { .. } = self.kind {
+            put(out, &[NOTHING, LENGTH_NOTE, &total.to_le_bytes()].concat())?;
+        }
         let mut lengths = Vec::new();
         let mut done = 0;
         in_order(
@@ -165,16 +169,19 @@ impl Stream for Wrapped {
 }
 
 impl Wrapped {
-    /// Returns the table of the frames, whose packed lengths are `lengths`.
-    fn table(&self, lengths: &[u32]) -> Vec<u8> {
-        let mut table = Vec::with_capacity(lengths.len() * 8 + 17);
+    /// Returns the table of all frames; those with content are `packed` to these lengths.
+    fn table(&self, packed: &[u32]) -> Vec<u8> {
+        let content = packed.iter().enumerate().map(|(number, packed)| (*packed, self.length(number as u64) as u32));
+        let entries = [(NOTHING.len() as u32, 0), (LENGTH_NOTE_LENGTH as u32, 0)].into_iter().chain(content);
+        let count = packed.len() as u32 + 2;
+        let mut table = Vec::with_capacity(packed.len() * 8 + 33);
         table.extend(TABLE.to_le_bytes());
-        table.extend((lengths.len() as u32 * 8 + 9).to_le_bytes());
-        for (number, packed) in lengths.iter().enumerate() {
+        table.extend((count * 8 + 9).to_le_bytes());
+        for (packed, length) in entries {
             table.extend(packed.to_le_bytes());
-            table.extend((self.length(number as u64) as u32).to_le_bytes());
+            table.extend(length.to_le_bytes());
         }
-        table.extend((lengths.len() as u32).to_le_bytes());
+        table.extend(count.to_le_bytes());
         table.push(0);
         table.extend(TABLE_END.to_le_bytes());
         table

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::container::{Decoded, Fault};
 use super::frames::{Codec, FramedContent, Frames, MAX_FRAMES};
-use super::zstd::{MAGIC, is_skippable};
+use super::zstd::{LENGTH_NOTE_LENGTH, MAGIC, NOTHING, frames_missing, is_skippable, noted_length};
 use crate::error::{Error, Result};
 use crate::fields::{le16, le32, le64, read_bytes};
 use crate::inflate::zstd_frame;
@@ -38,7 +38,13 @@ pub(super) fn open(source: Arc<dyn Source>) -> Result<Option<Arc<dyn Source>>> {
         Some(frames) => Some(frames),
         None => from_headers(&*source)?,
     };
-    Ok(frames.map(|frames| -> Arc<dyn Source> { Arc::new(FramedContent::new(source, frames, Zstd)) }))
+    let Some(frames) = frames else { return Ok(None) };
+    let start = source.len().min((NOTHING.len() + LENGTH_NOTE_LENGTH) as u64);
+    let start = read_bytes(&*source, 0, start as usize, "the beginning of the zstd file")?;
+    match start.strip_prefix(NOTHING).and_then(noted_length) {
+        Some(total) if total != frames.size() => Err(frames_missing(total, frames.size())),
+        _ => Ok(Some(Arc::new(FramedContent::new(source, frames, Zstd)))),
+    }
 }
 
 struct Zstd;

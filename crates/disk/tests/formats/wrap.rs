@@ -136,6 +136,26 @@ fn a_cut_file_is_an_error_at_every_byte() {
     }
 }
 
+/// Files of many members can be cut between two of them: ours say how much is missing.
+#[test]
+fn our_files_are_not_short_wherever_they_are_cut() {
+    let content = vec![0; 5 << 20];
+    for (wrap, format) in [("gzip", Format::Gzip), ("zstd", Format::Zstd)] {
+        let bytes = wrapped(content.clone(), wrap, 0);
+        assert!(bytes.len() < 10_000);
+        for length in 0..bytes.len() {
+            let cut = bytes[..length].to_vec();
+            match unpacked(&cut, format) {
+                // Only the table is missing.
+                Ok(read) => assert!(read == content && format == Format::Zstd, "{wrap} cut at {length}"),
+                Err(error) => assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::WrongFormat), "{error}"),
+            }
+            let opened = open_bytes(cut, format).and_then(|opened| read_all(&*opened.disk, 1 << 20));
+            assert!(opened.is_err() || opened.unwrap() == content, "{wrap} opens, cut at {length}");
+        }
+    }
+}
+
 #[test]
 fn damage_is_found_and_never_panics() {
     let content = seeded_disk(20_000, 5);
