@@ -150,25 +150,23 @@ impl<C: Codec> FramedContent<C> {
     }
 
     /// Returns frame `number` unpacked.
-    fn get(&self, number: usize) -> Result<Arc<Vec<u8>>> {
+    fn get(&self, number: usize) -> Result<Held<'_, C>> {
         let mut state = self.lock();
         loop {
             if let Some(bytes) = state.find(number) {
-                return Ok(bytes);
+                return Ok(Held { content: self, bytes });
             }
-            if state.begin(number, self.length(number)) {
+            state = if state.begin(number, self.length(number)) {
                 drop(state);
-                return self.fill(number);
-            }
-            // Another thread unpacks it, or memory is short.
-            if let Some(next) = self.begin_ahead(&mut state, number) {
+                self.fill(number)?
+            } else if let Some(next) = self.begin_ahead(&mut state, number) {
                 drop(state);
                 // Its failure is for the one who wants that frame.
-                let _ = self.fill(next);
-                state = self.lock();
-                continue;
-            }
-            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                self.fill(next).unwrap_or_else(|_| self.lock())
+            } else {
+                // Another thread unpacks it, or memory is short.
+                self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+            };
         }
     }
 
@@ -182,14 +180,16 @@ impl<C: Codec> FramedContent<C> {
         })
     }
 
-    /// Unpacks frame `number`, which this thread has begun.
-    fn fill(&self, number: usize) -> Result<Arc<Vec<u8>>> {
-        let mut begun = Begun { content: self, number, bytes: None };
+    /// Unpacks frame `number`, which this thread has begun; it is there as long as the answer is held.
+    fn fill(&self, number: usize) -> Result<MutexGuard<'_, State>> {
+        let mut begun = Begun { content: self, number, failed: true };
         let mut bytes = vec![0; self.length(number) as usize];
         self.unpack(number, &mut bytes)?;
-        let bytes = Arc::new(bytes);
-        begun.bytes = Some(Arc::clone(&bytes));
-        Ok(bytes)
+        begun.failed = false;
+        let mut state = self.lock();
+        state.end(number, Some(Arc::new(bytes)));
+        self.changed.notify_all();
+        Ok(state)
     }
 
     /// Returns whether frame `number` is known to be zero, or is found to be so at little cost.
@@ -205,7 +205,7 @@ impl<C: Codec> FramedContent<C> {
             return Ok(true);
         }
         // A damaged frame is data: reading it says what is wrong.
-        let zero = self.get(number).is_ok_and(|bytes| bytes.iter().all(|byte| *byte == 0));
+        let zero = self.get(number).is_ok_and(|held| held.bytes.iter().all(|byte| *byte == 0));
         if zero {
             *zeros() = ZeroFrame { packed, length };
         }
@@ -234,7 +234,8 @@ impl State {
         // Besides the content there are the packed bytes and the memory of the decoder.
         let cost = 2 * length;
         while self.cost + cost > MAX_MEMORY {
-            let Some(oldest) = self.kept.iter().position(|kept| kept.bytes.is_some()) else { return false };
+            let idle = |kept: &Kept| kept.bytes.as_ref().is_some_and(|bytes| Arc::strong_count(bytes) == 1);
+            let Some(oldest) = self.kept.iter().position(idle) else { return false };
             self.remove(oldest);
         }
         self.kept.push_back(Kept { number, cost, bytes: None });
@@ -268,12 +269,30 @@ impl State {
 struct Begun<'a, C: Codec> {
     content: &'a FramedContent<C>,
     number: usize,
-    bytes: Option<Arc<Vec<u8>>>,
+    failed: bool,
 }
 
 impl<C: Codec> Drop for Begun<'_, C> {
     fn drop(&mut self) {
-        self.content.lock().end(self.number, self.bytes.take());
+        if self.failed {
+            self.content.lock().end(self.number, None);
+            self.content.changed.notify_all();
+        }
+    }
+}
+
+/// An unpacked frame that somebody reads; it is not dropped from memory meanwhile.
+struct Held<'a, C: Codec> {
+    content: &'a FramedContent<C>,
+    bytes: Arc<Vec<u8>>,
+}
+
+impl<C: Codec> Drop for Held<'_, C> {
+    fn drop(&mut self) {
+        // Under the lock, so that one who looks for a frame to drop sees it or is told.
+        let state = self.content.lock();
+        self.bytes = Arc::default();
+        drop(state);
         self.content.changed.notify_all();
     }
 }
@@ -292,8 +311,8 @@ impl<C: Codec> Source for FramedContent<C> {
             if part.len() as u64 == length && self.lock().position(number).is_none() {
                 self.unpack(number, part)?;
             } else {
-                let (bytes, within) = (self.get(number)?, within as usize);
-                part.copy_from_slice(&bytes[within..within + part.len()]);
+                let (held, within) = (self.get(number)?, within as usize);
+                part.copy_from_slice(&held.bytes[within..within + part.len()]);
             }
             offset += part.len() as u64;
             buf = rest;

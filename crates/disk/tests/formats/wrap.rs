@@ -1,18 +1,16 @@
 //! Files that are compressed as a whole, against gzip, xz, zstd and the modules of Python.
 
+mod files;
+mod parts;
+
 use std::io::{Read, Write};
-use std::os::unix::fs::MetadataExt;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use disk::{
-    ErrorKind, Extent, Format, LocalOptions, Output, Source, UnpackLimits, Unpacker, WriteOptions, open_path,
-    open_path_into, unpack,
-};
+use disk::{ErrorKind, Format, Output, Source, UnpackLimits, Unpacker, WriteOptions, unpack};
 
-use crate::common::{Folder, Numbers, check_extents, open_bytes, read_all, seeded_disk, text};
+use crate::common::{Numbers, open_bytes, read_all, seeded_disk};
 
 /// Runs a tool on `input` and returns what it wrote.
 fn tool(program: &str, arguments: &[&str], input: &[u8]) -> Vec<u8> {
@@ -136,26 +134,6 @@ fn a_cut_file_is_an_error_at_every_byte() {
     }
 }
 
-/// Files of many members can be cut between two of them: ours say how much is missing.
-#[test]
-fn our_files_are_not_short_wherever_they_are_cut() {
-    let content = vec![0; 5 << 20];
-    for (wrap, format) in [("gzip", Format::Gzip), ("zstd", Format::Zstd)] {
-        let bytes = wrapped(content.clone(), wrap, 0);
-        assert!(bytes.len() < 10_000);
-        for length in 0..bytes.len() {
-            let cut = bytes[..length].to_vec();
-            match unpacked(&cut, format) {
-                // Only the table is missing.
-                Ok(read) => assert!(read == content && format == Format::Zstd, "{wrap} cut at {length}"),
-                Err(error) => assert!(matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::WrongFormat), "{error}"),
-            }
-            let opened = open_bytes(cut, format).and_then(|opened| read_all(&*opened.disk, 1 << 20));
-            assert!(opened.is_err() || opened.unwrap() == content, "{wrap} opens, cut at {length}");
-        }
-    }
-}
-
 #[test]
 fn damage_is_found_and_never_panics() {
     let content = seeded_disk(20_000, 5);
@@ -262,33 +240,6 @@ fn archives_of_anything_but_one_file_are_refused() {
     assert_eq!(unpacked(&before, Format::Zip).unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
-/// Counts the reads of another source.
-struct Counted<S> {
-    source: S,
-    reads: AtomicU64,
-}
-
-impl<S: Source> Counted<S> {
-    fn new(source: S) -> Arc<Self> {
-        Arc::new(Self { source, reads: AtomicU64::new(0) })
-    }
-}
-
-impl<S: Source> Source for Counted<S> {
-    fn len(&self) -> u64 {
-        self.source.len()
-    }
-
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
-        self.reads.fetch_add(1, Ordering::Relaxed);
-        self.source.read_at(buf, offset)
-    }
-
-    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
-        self.source.extent_at(offset)
-    }
-}
-
 /// Frames of `piece` bytes of content with checksums, and a table of them as the seekable format has it.
 fn with_table(content: &[u8], piece: usize) -> Vec<u8> {
     let frames: Vec<_> = content.chunks(piece).map(|part| (zstd_frame(part), part.len())).collect();
@@ -309,46 +260,6 @@ fn seek_table(frames: &[(usize, usize)]) -> Vec<u8> {
     table.push(0);
     table.extend(word(0x8f92_eab1));
     table
-}
-
-/// A table or an index that says something else than the frames would make two readers see two disks.
-#[test]
-fn tables_that_lie_are_found_out() {
-    let content = seeded_disk(9000, 20);
-    let frames: Vec<_> = content.chunks(3000).map(zstd_frame).collect();
-    let [a, b, c] = [0, 1, 2].map(|number: usize| frames[number].len());
-    let read = |table: &[(usize, usize)]| {
-        let file = [frames.concat(), seek_table(table)].concat();
-        assert!(unpacked(&file, Format::Zstd).unwrap() == content);
-        open_bytes(file, Format::Zstd).and_then(|opened| read_all(&*opened.disk, 1 << 20))
-    };
-    assert!(read(&[(a, 3000), (b, 3000), (c, 3000)]).unwrap() == content);
-    for table in [
-        &[(a, 3000), (b, 3000)][..],
-        &[(a + b, 3000), (c, 3000)],
-        &[(a + b, 6000), (c, 3000)],
-        &[(a, 3000), (b, 2999), (c, 3000)],
-        &[(a, 3000), (b, 3001), (c, 3000)],
-        &[(a, 3000), (b, 0), (c, 3000)],
-        &[(a - 1, 3000), (b + 1, 3000), (c, 3000)],
-        &[(a, 3000), (b, 3000), (c, 3000), (10, 1)],
-        &[(0, 0), (a, 3000), (b, 3000), (c, 3000)],
-    ] {
-        let error = read(table).err().unwrap_or_else(|| panic!("{table:?} is believed"));
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "{table:?}: {error}");
-    }
-    // Two streams of xz whose blocks have other lengths than the index says: the checksums of the index are right.
-    let xz = tool("xz", &["-0", "-c", "--block-size=3000"], &content);
-    let at = xz.windows(2).rposition(|bytes| bytes == [0xb8, 0x17]).unwrap();
-    let mut lie = xz.clone();
-    lie[at] ^= 1;
-    let end = lie.len() - 12;
-    let start = end - 4 * (u32::from_le_bytes(lie[end + 4..end + 8].try_into().unwrap()) as usize + 1);
-    let crc = libdeflater::crc32(&lie[start..end - 4]);
-    lie[end - 4..end].copy_from_slice(&crc.to_le_bytes());
-    assert!(unpacked(&lie, Format::Xz).is_err());
-    let opened = open_bytes(lie, Format::Xz).and_then(|opened| read_all(&*opened.disk, 1 << 20));
-    assert_eq!(opened.unwrap_err().kind(), ErrorKind::Corrupt);
 }
 
 #[test]
@@ -393,72 +304,6 @@ fn seekable(content: &[u8]) -> Vec<(Format, &'static str, Vec<u8>)> {
     ]
 }
 
-#[test]
-fn any_part_is_read_alone_where_the_container_allows() {
-    let mut content = seeded_disk(5_000_000, 10);
-    content[1_000_000..3_500_000].fill(0);
-    for (format, name, bytes) in seekable(&content) {
-        let opened = open_bytes(bytes, format).unwrap();
-        assert_eq!(opened.variant, format!("{format} of raw"), "{name}");
-        assert_eq!(opened.format, format);
-        let data = check_extents(&*opened.disk, &content);
-        assert!(format == Format::Zip || data < 4_500_000, "{name}: {data} bytes of data");
-        assert!(read_all(&*opened.disk, 333_333).unwrap() == content, "{name}");
-        let mut numbers = Numbers::new(11);
-        for _ in 0..200 {
-            let offset = numbers.below(content.len() as u64) as usize;
-            let mut part = vec![0; (numbers.below(700_000) as usize).min(content.len() - offset)];
-            opened.disk.read_at(&mut part, offset as u64).unwrap();
-            assert!(part == content[offset..offset + part.len()], "{name} at {offset}");
-        }
-        assert!(opened.disk.read_at(&mut [0; 2], content.len() as u64 - 1).is_err());
-    }
-}
-
-#[test]
-fn a_frame_is_unpacked_once_for_many_readers() {
-    let content = seeded_disk(6_000_000, 12);
-    for (format, name, bytes) in seekable(&content) {
-        if format == Format::Zip {
-            continue;
-        }
-        let frames = if name == "our zstd" { 3 } else { 24 };
-        let file = Counted::new(bytes);
-        let opened = disk::open(Arc::clone(&file) as Arc<dyn Source>, format, &disk::Deny).unwrap();
-        let before = file.reads.load(Ordering::Relaxed);
-        let at = AtomicU64::new(0);
-        std::thread::scope(|scope| {
-            for _ in 0..6 {
-                scope.spawn(|| {
-                    let mut part = vec![0; 4096];
-                    loop {
-                        let offset = at.fetch_add(4096, Ordering::Relaxed) as usize;
-                        let Some(expected) = content.get(offset..offset + 4096) else { return };
-                        opened.disk.read_at(&mut part, offset as u64).unwrap();
-                        assert!(part == expected, "{name} at {offset}");
-                    }
-                });
-            }
-        });
-        let reads = file.reads.load(Ordering::Relaxed) - before;
-        assert!(reads <= frames, "{name}: {reads} reads");
-    }
-}
-
-#[test]
-fn others_are_unpacked_first() {
-    let content = seeded_disk(100_000, 13);
-    for (format, name, bytes) in containers(&content) {
-        match open_bytes(bytes, format) {
-            Ok(opened) => assert!(read_all(&*opened.disk, 1 << 20).unwrap() == content, "{name}"),
-            Err(error) => {
-                assert_eq!(error.kind(), ErrorKind::Unsupported, "{name}: {error}");
-                assert!(error.hint().unwrap().contains("convert"), "{name}");
-            }
-        }
-    }
-}
-
 fn wrapped(disk: Vec<u8>, wrap: &str, threads: usize) -> Vec<u8> {
     written(Arc::new(disk), Format::Raw, &[("wrap", wrap)], threads).unwrap()
 }
@@ -471,84 +316,6 @@ fn written(disk: Arc<dyn Source>, format: Format, chosen: &[(&str, &str)], threa
     let head = stream.write(threads, &|_, _| (), &mut file)?;
     assert!(head.is_empty());
     Ok(file)
-}
-
-#[test]
-fn what_is_written_is_read_by_gzip_and_zstd() {
-    for size in [0, 1, 512, 1 << 20, (2 << 20) + 7, (7 << 20) + 12345] {
-        let content = seeded_disk(size, 14);
-        let [gzip, zstd] = ["gzip", "zstd"].map(|wrap| wrapped(content.clone(), wrap, 0));
-        assert!(tool("gzip", &["-dc"], &gzip) == content, "{size}");
-        assert!(python("import gzip\no.write(gzip.decompress(i.read()))", &gzip) == content, "{size}");
-        assert!(tool("zstd", &["-dcq"], &zstd) == content, "{size}");
-        assert!(unpacked(&gzip, Format::Gzip).unwrap() == content, "{size}");
-        assert!(unpacked(&zstd, Format::Zstd).unwrap() == content, "{size}");
-        for threads in [1, 2, 5] {
-            assert!(wrapped(content.clone(), "gzip", threads) == gzip, "{size} in {threads} threads");
-            assert!(wrapped(content.clone(), "zstd", threads) == zstd, "{size} in {threads} threads");
-        }
-    }
-}
-
-#[test]
-fn options_of_the_wrapper() {
-    let disk: Arc<dyn Source> = Arc::new(seeded_disk(3 << 20, 15));
-    let length =
-        |wrap, level| written(Arc::clone(&disk), Format::Qcow2, &[("wrap", wrap), ("level", level)], 0).unwrap().len();
-    assert!(length("gzip", "12") < length("gzip", "1"));
-    assert!(length("zstd", "19") < length("zstd", "1"));
-    for wrong in
-        [[("wrap", "xz"), ("level", "1")], [("wrap", "gzip"), ("level", "13")], [("wrap", "zstd"), ("level", "0")]]
-    {
-        let error = written(Arc::clone(&disk), Format::Raw, &wrong, 0).unwrap_err();
-        assert!(error.kind() == ErrorKind::Unsupported && error.hint().is_some(), "{error}");
-    }
-}
-
-#[test]
-fn qcow2_inside() {
-    let content = seeded_disk(4 << 20, 16);
-    let disk: Arc<dyn Source> = Arc::new(content.clone());
-    let file = written(Arc::clone(&disk), Format::Qcow2, &[("wrap", "zstd")], 0).unwrap();
-    let opened = open_bytes(file, Format::Zstd).unwrap();
-    assert!(opened.variant.starts_with("zstd of qcow2"), "{}", opened.variant);
-    assert!(read_all(&*opened.disk, 1 << 20).unwrap() == content);
-    let gzip = written(disk, Format::Qcow2, &[("wrap", "gzip")], 0).unwrap();
-    let folder = Folder::new();
-    std::fs::write(folder.path("disk.qcow2"), tool("gzip", &["-dc"], &gzip)).unwrap();
-    crate::common::qemu_img(&["check", text(&folder.path("disk.qcow2"))]);
-}
-
-/// Zeros that are known by their extents.
-struct Hole(u64);
-
-impl Source for Hole {
-    fn len(&self) -> u64 {
-        self.0
-    }
-
-    fn read_at(&self, _buf: &mut [u8], _offset: u64) -> disk::Result<()> {
-        panic!("a hole is not read");
-    }
-
-    fn extent_at(&self, offset: u64) -> disk::Result<Extent> {
-        Ok(Extent { offset, length: self.0 - offset, kind: disk::ExtentKind::Zero })
-    }
-}
-
-#[test]
-fn holes_are_not_read_and_cost_little() {
-    let started = Instant::now();
-    let file = written(Arc::new(Hole(100 << 30)), Format::Raw, &[("wrap", "zstd")], 2).unwrap();
-    let opened = open_bytes(file, Format::Zstd).unwrap();
-    assert_eq!(opened.disk.len(), 100 << 30);
-    let mut offset = 0;
-    while offset < opened.disk.len() {
-        let extent = opened.disk.extent_at(offset).unwrap();
-        assert_eq!(extent.kind, disk::ExtentKind::Zero);
-        offset = extent.end();
-    }
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
 }
 
 /// A file that repeats one part, as often as it is wanted.
@@ -598,84 +365,4 @@ fn bombs_are_stopped() {
         assert!(unpacker.fill(&mut piece).is_err(), "{name} goes on after its failure");
         assert!(started.elapsed() < Duration::from_secs(10), "{name}: {:?}", started.elapsed());
     }
-}
-
-fn names(folder: &Folder) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(folder.path(""))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
-}
-
-#[test]
-fn a_local_file_is_unpacked_where_it_must_be() {
-    let mut content = seeded_disk(6 << 20, 17);
-    content[1 << 20..5 << 20].fill(0);
-    let folder = Folder::new();
-    let raw = folder.write("raw", &content);
-    let image = folder.image("image", &raw, "qcow2", &[]);
-    for (inner, path) in [(Format::Raw, raw), (Format::Qcow2, image)] {
-        let file = std::fs::read(path).unwrap();
-        for (format, name, bytes) in containers(&file).into_iter().chain(seekable(&file)) {
-            let path = folder.path("packed");
-            std::fs::write(&path, &bytes).unwrap();
-            let before = names(&folder);
-            for find_zeros in [false, true] {
-                let options = LocalOptions { find_zeros, ..LocalOptions::default() };
-                let opened = open_path(&path, &options).unwrap();
-                assert!(opened.variant.starts_with(&format!("{format} of {inner}")), "{name}: {}", opened.variant);
-                assert!(read_all(&*opened.disk, 1 << 20).unwrap() == content, "{name}");
-                let data = check_extents(&*opened.disk, &content);
-                assert!(data <= 2 << 20 || inner == Format::Raw && !find_zeros, "{name}: {data} bytes of data");
-                let info = disk::info_of(&opened, bytes.len() as u64).unwrap();
-                assert_eq!((info.format, info.virtual_size, info.allocated), (format, 6 << 20, data), "{name}");
-                assert_eq!(names(&folder), before, "{name} leaves something behind");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_bare_disk_is_unpacked_straight_into_its_file() {
-    let mut content = seeded_disk((3 << 20) + 100, 18);
-    content[1 << 20..].fill(0);
-    let folder = Folder::new();
-    let path = folder.path("packed");
-    std::fs::write(&path, tool("gzip", &["-c"], &content)).unwrap();
-    let file = std::fs::File::create_new(folder.path("out")).unwrap();
-    let told = AtomicU64::new(0);
-    let progress = |done: u64, total: u64| {
-        assert!(done >= told.swap(done, Ordering::Relaxed) && done <= total);
-    };
-    let options = LocalOptions { progress: Some(&progress), ..LocalOptions::default() };
-    let local = open_path_into(&path, &options, &file).unwrap();
-    assert_eq!(local.inner, Format::Raw);
-    assert!(local.unpacked.unwrap() <= 1 << 20, "{:?}", local.unpacked);
-    assert_eq!(told.into_inner(), std::fs::metadata(&path).unwrap().len());
-    assert!(std::fs::read(folder.path("out")).unwrap() == content);
-    assert!(file.metadata().unwrap().blocks() * 512 <= 2 << 20, "no holes");
-}
-
-#[test]
-fn local_files_that_cannot_be_unpacked() {
-    let folder = Folder::new();
-    let path = folder.path("packed");
-    std::fs::write(&path, tool("gzip", &["-c"], &seeded_disk(1 << 20, 19))).unwrap();
-    let fails = |options: &LocalOptions<'_>| {
-        let error = open_path(&path, options).unwrap_err();
-        assert_eq!(names(&folder), ["packed"]);
-        (error.kind(), error.hint().map(ToOwned::to_owned))
-    };
-    let limits = UnpackLimits { output: 1 << 19, ..UnpackLimits::default() };
-    assert_eq!(fails(&LocalOptions { limits, ..LocalOptions::default() }).0, ErrorKind::TooLarge);
-    let absent = folder.path("absent");
-    let (kind, hint) = fails(&LocalOptions { folder: Some(&absent), ..LocalOptions::default() });
-    assert!(kind == ErrorKind::Io && hint.unwrap().contains("another folder"));
-    let declared = LocalOptions { format: Some(Format::Qcow2), ..LocalOptions::default() };
-    assert_eq!(fails(&declared).0, ErrorKind::WrongFormat);
-    // Somebody who says that it is a bare disk gets that.
-    let raw = LocalOptions { format: Some(Format::Raw), ..LocalOptions::default() };
-    assert_eq!(open_path(&path, &raw).unwrap().disk.len(), std::fs::metadata(&path).unwrap().len());
 }
