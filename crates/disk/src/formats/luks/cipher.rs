@@ -62,7 +62,7 @@ impl Cipher {
             }
         };
         let allowed: &[usize] = match chaining {
-            Chaining::Xts => &[32, 64],
+            Chaining::Xts => &[32, 48, 64],
             Chaining::Cbc => &[16, 24, 32],
         };
         if !allowed.contains(&key_length) {
