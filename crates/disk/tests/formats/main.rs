@@ -4,6 +4,7 @@
 mod common;
 
 mod luks;
+mod matrix;
 mod old;
 mod ova;
 mod qcow2;
