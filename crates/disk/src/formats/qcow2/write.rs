@@ -14,7 +14,7 @@ use super::clusters::COPIED;
 use super::encryption::announce;
 use super::header::{Compression, MAX_L1_ENTRIES, MAX_REFCOUNT_TABLE, NewHeader, REFCOUNT_ORDER, too_large};
 use super::stream::Compressed;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::fields::fill;
 use crate::formats::luks::{self, Head, Sealed};
 use crate::options::{Known, WriteOptions};
