@@ -107,7 +107,7 @@ fn sectors_of_4_kib() {
     file.set_len(end + 3 * MIB).unwrap();
     // The entries of blocks 4096, 32767 and 32768: before the last stands one of a sector bitmap.
     let blocks = [(4096_u64, 4096), (32_767, 32_767), (32_768, 32_769)];
-    for (number, (block, entry)) in (0_u64..).zip(blocks) {
+    for (number, (_, entry)) in (0_u64..).zip(blocks) {
         let place = end + number * MIB;
         file.write_all_at(&[number as u8 + 7; 4096], place + 8192).unwrap();
         file.write_all_at(&(place | 6).to_le_bytes(), bat as u64 + entry * 8).unwrap();
