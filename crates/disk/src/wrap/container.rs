@@ -1,7 +1,12 @@
 //! What a kind of compressed file must tell, so that it can be unpacked from its beginning to its end.
 
 use super::input::Input;
-use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::probe::wrapper_of;
+
+/// What to do about a file that ends too early.
+pub(super) const CUT_HINT: &str = "the file was cut or is damaged: copy it again and compare checksums";
 
 /// What one call of a decoder did.
 #[derive(Debug, Clone, Copy)]
@@ -62,5 +67,14 @@ pub(super) trait Container: Send {
     fn complete(&self, made: u64) -> Result<()> {
         let _ = made;
         Ok(())
+    }
+}
+
+/// Refuses a content that begins as a compressed file does.
+pub(super) fn not_nested(head: &[u8], format: Format) -> Result<()> {
+    match wrapper_of(head) {
+        None => Ok(()),
+        Some(inner) => Err(Error::refused(format!("the {format} file holds a {inner} file: it is compressed twice"))
+            .with_hint("unpack it once where it came from")),
     }
 }

@@ -14,8 +14,8 @@ use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 pub(super) const MAX_FRAME: u64 = 64 << 20;
 /// The largest number of frames; each takes 24 bytes of memory.
 pub(super) const MAX_FRAMES: usize = 1 << 20;
-/// Frames in memory take at most this many bytes; two of the largest, of which one is being unpacked.
-const MAX_MEMORY: u64 = 3 * MAX_FRAME;
+/// Frames in memory take at most this many bytes, or three times the largest frame if that is more.
+const MEMORY: u64 = 96 << 20;
 /// Threads that wait look for work among so many frames ahead.
 const AHEAD: usize = 4;
 /// One extent is put together from at most this many frames.
@@ -41,6 +41,7 @@ pub(super) struct Frame {
 pub(super) struct Frames {
     frames: Vec<Frame>,
     size: u64,
+    largest: u64,
 }
 
 impl Frames {
@@ -65,6 +66,7 @@ impl Frames {
         if length > 0 {
             self.frames.push(Frame { start: self.size, packed_at, packed_length, mark });
             self.size += length;
+            self.largest = self.largest.max(length);
         }
         true
     }
@@ -83,6 +85,8 @@ pub(super) struct FramedContent<C> {
     codec: C,
     state: Mutex<State>,
     changed: Condvar,
+    /// For packed bytes: as many as there were threads that unpacked at once.
+    buffers: Mutex<Vec<Vec<u8>>>,
     /// The last frame that was found to be all zeros: others are often the same, byte for byte.
     zeros: Mutex<ZeroFrame>,
 }
@@ -97,7 +101,7 @@ struct ZeroFrame {
 /// A frame in memory.
 struct Kept {
     number: usize,
-    /// What it takes of [`MAX_MEMORY`].
+    /// What it takes of [`State::memory`].
     cost: u64,
     /// Its content, unless it is being unpacked.
     bytes: Option<Arc<Vec<u8>>>,
@@ -107,14 +111,19 @@ struct Kept {
 #[derive(Default)]
 struct State {
     kept: VecDeque<Kept>,
+    /// What all of them take.
     cost: u64,
+    /// What they may take.
+    memory: u64,
 }
 
 impl<C: Codec> FramedContent<C> {
     pub(super) fn new(file: Arc<dyn Source>, frames: Frames, codec: C) -> Self {
-        let Frames { frames, size } = frames;
-        let (state, zeros) = (Mutex::default(), Mutex::default());
-        Self { file, frames, size, codec, state, changed: Condvar::new(), zeros }
+        let Frames { frames, size, largest } = frames;
+        // So that one of the largest can be unpacked while another one is read.
+        let state = Mutex::new(State { memory: MEMORY.max(3 * largest), ..State::default() });
+        let (buffers, zeros) = Default::default();
+        Self { file, frames, size, codec, state, changed: Condvar::new(), buffers, zeros }
     }
 
     /// Returns the number of the frame that holds byte `offset` of the content.
@@ -132,9 +141,13 @@ impl<C: Codec> FramedContent<C> {
 
     fn unpack(&self, number: usize, out: &mut [u8]) -> Result<()> {
         let frame = &self.frames[number];
-        let mut packed = vec![0; frame.packed_length as usize];
+        let buffers = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut packed = buffers().pop().unwrap_or_default();
+        packed.resize(frame.packed_length as usize, 0);
         self.file.read_at(&mut packed, frame.packed_at)?;
-        self.codec.unpack(&packed, frame.mark, out).map_err(|fault| match fault {
+        let unpacked = self.codec.unpack(&packed, frame.mark, out);
+        buffers().push(packed);
+        unpacked.map_err(|fault| match fault {
             Fault::Damaged(how) => {
                 Error::corrupt(format!("the compressed data at byte {} are damaged: {how}", frame.packed_at))
             }
@@ -156,13 +169,13 @@ impl<C: Codec> FramedContent<C> {
             if let Some(bytes) = state.find(number) {
                 return Ok(Held { content: self, bytes });
             }
-            state = if state.begin(number, self.length(number)) {
+            state = if let Some(buffer) = state.begin(number, self.length(number)) {
                 drop(state);
-                self.fill(number)?
-            } else if let Some(next) = self.begin_ahead(&mut state, number) {
+                self.fill(number, buffer)?
+            } else if let Some((next, buffer)) = self.begin_ahead(&mut state, number) {
                 drop(state);
                 // Its failure is for the one who wants that frame.
-                self.fill(next).unwrap_or_else(|_| self.lock())
+                self.fill(next, buffer).unwrap_or_else(|_| self.lock())
             } else {
                 // Another thread unpacks it, or memory is short.
                 self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
@@ -171,19 +184,20 @@ impl<C: Codec> FramedContent<C> {
     }
 
     /// Takes a frame after frame `number` if another thread unpacks that and there is memory for several.
-    fn begin_ahead(&self, state: &mut State, number: usize) -> Option<usize> {
+    fn begin_ahead(&self, state: &mut State, number: usize) -> Option<(usize, Vec<u8>)> {
         state.position(number)?;
-        let mut next = number + 1..self.frames.len().min(number + 1 + AHEAD);
-        next.find(|next| {
-            let length = self.length(*next);
-            length <= MAX_FRAME / 2 && state.begin(*next, length)
+        let mut ahead = number + 1..self.frames.len().min(number + 1 + AHEAD);
+        ahead.find_map(|next| {
+            let length = self.length(next);
+            let few = length > MAX_FRAME / 2;
+            if few { None } else { state.begin(next, length).map(|buffer| (next, buffer)) }
         })
     }
 
-    /// Unpacks frame `number`, which this thread has begun; it is there as long as the answer is held.
-    fn fill(&self, number: usize) -> Result<MutexGuard<'_, State>> {
+    /// Unpacks frame `number`, which this thread has begun, into `bytes`; it is there as long as the answer is held.
+    fn fill(&self, number: usize, mut bytes: Vec<u8>) -> Result<MutexGuard<'_, State>> {
         let mut begun = Begun { content: self, number, failed: true };
-        let mut bytes = vec![0; self.length(number) as usize];
+        bytes.resize(self.length(number) as usize, 0);
         self.unpack(number, &mut bytes)?;
         begun.failed = false;
         let mut state = self.lock();
@@ -226,34 +240,38 @@ impl State {
         Some(bytes)
     }
 
-    /// Makes room for frame `number` and takes it; returns whether that was possible and nobody else did.
-    fn begin(&mut self, number: usize, length: u64) -> bool {
+    /// Makes room for frame `number` and takes it, if that is possible and nobody else did; returns a buffer for it, which
+    /// is that of a frame that had to go. So the memory stays with those who use it, whichever threads these are.
+    fn begin(&mut self, number: usize, length: u64) -> Option<Vec<u8>> {
         if self.position(number).is_some() {
-            return false;
+            return None;
         }
+        let mut buffer = Vec::new();
         // Besides the content there are the packed bytes and the memory of the decoder.
         let cost = 2 * length;
-        while self.cost + cost > MAX_MEMORY {
+        while self.cost + cost > self.memory {
             let idle = |kept: &Kept| kept.bytes.as_ref().is_some_and(|bytes| Arc::strong_count(bytes) == 1);
-            let Some(oldest) = self.kept.iter().position(idle) else { return false };
-            self.remove(oldest);
+            let oldest = self.kept.iter().position(idle)?;
+            buffer = self.remove(oldest).and_then(Arc::into_inner).unwrap_or_default();
         }
         self.kept.push_back(Kept { number, cost, bytes: None });
         self.cost += cost;
-        true
+        Some(buffer)
     }
 
-    fn remove(&mut self, at: usize) {
-        if let Some(kept) = self.kept.remove(at) {
-            self.cost -= kept.cost;
-        }
+    fn remove(&mut self, at: usize) -> Option<Arc<Vec<u8>>> {
+        let kept = self.kept.remove(at)?;
+        self.cost -= kept.cost;
+        kept.bytes
     }
 
     /// Ends the unpacking of frame `number`, which gave `bytes` or failed.
     fn end(&mut self, number: usize, bytes: Option<Arc<Vec<u8>>>) {
         let Some(at) = self.position(number) else { return };
         match bytes {
-            None => self.remove(at),
+            None => {
+                self.remove(at);
+            }
             Some(bytes) => {
                 // The packed bytes and the decoder are gone.
                 let kept = &mut self.kept[at];

@@ -3,7 +3,7 @@
 use flate2::{Decompress, FlushDecompress, Status};
 use libdeflater::Crc;
 
-use super::container::{Container, Decoded, Fault, Padding, Step};
+use super::container::{CUT_HINT, Container, Decoded, Fault, Padding, Step};
 use super::input::Input;
 use crate::error::{Error, Result};
 use crate::fields::{le16, le32, le64};
@@ -135,8 +135,7 @@ impl Header {
 }
 
 fn cut(position: u64) -> Error {
-    Error::corrupt(format!("the file ends inside the gzip header or trailer at byte {position}"))
-        .with_hint(super::CUT_HINT)
+    Error::corrupt(format!("the file ends inside the gzip header or trailer at byte {position}")).with_hint(CUT_HINT)
 }
 
 /// A stream of raw deflate data, and the checksum and length of what came out.

@@ -21,13 +21,11 @@ use std::sync::Arc;
 pub use unpack::{UnpackLimits, Unpacker, unpack};
 pub(crate) use write::write;
 
+use self::container::not_nested;
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::probe::wrapper_of;
 use crate::slice::Slice;
 use crate::source::Source;
-
-const CUT_HINT: &str = "the file was cut or is damaged: copy it again and compare checksums";
 
 /// Returns whether files of `format` are compressed as a whole, with a file of any other format inside.
 #[must_use]
@@ -58,15 +56,6 @@ pub(crate) fn seekable(source: Arc<dyn Source>, format: Format) -> Result<Option
         not_nested(&head, format)?;
     }
     Ok(content)
-}
-
-/// Refuses a content that begins as a compressed file does.
-fn not_nested(head: &[u8], format: Format) -> Result<()> {
-    match wrapper_of(head) {
-        None => Ok(()),
-        Some(inner) => Err(Error::refused(format!("the {format} file holds a {inner} file: it is compressed twice"))
-            .with_hint("unpack it once where it came from")),
-    }
 }
 
 /// Returns the error for a file of which no part can be unpacked alone.

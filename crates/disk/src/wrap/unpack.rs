@@ -8,13 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use super::bzip2::Bzip2;
-use super::container::{Container, Fault, Padding};
+use super::container::{CUT_HINT, Container, Fault, Padding, not_nested};
 use super::gzip::Gzip;
 use super::input::Input;
 use super::xz::Xz;
 use super::zip;
 use super::zstd::Zstd;
-use super::{CUT_HINT, not_nested};
 use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
 use crate::source::Source;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use libdeflater::crc32;
 
-use super::container::{Decoded, Fault};
+use super::container::{CUT_HINT, Decoded, Fault};
 use super::frames::{Codec, FramedContent, Frames, MAX_FRAMES};
 use super::xz::{MAGIC, decoder, step};
 use crate::error::{Error, Result};
@@ -84,9 +84,8 @@ struct Stream {
 impl Stream {
     /// Reads the index of the stream that ends at byte `end`; returns nothing if that is too large.
     fn read(source: &dyn Source, end: u64) -> Result<Option<Self>> {
-        let damaged = |how: &str| {
-            Error::corrupt(format!("the xz stream that ends at byte {end} {how}")).with_hint(super::CUT_HINT)
-        };
+        let damaged =
+            |how: &str| Error::corrupt(format!("the xz stream that ends at byte {end} {how}")).with_hint(CUT_HINT);
         let footer_at = end.checked_sub(FOOTER).ok_or_else(|| damaged("is too short"))?;
         let footer = read_bytes(source, footer_at, FOOTER as usize, "the footer of an xz stream")?;
         if &footer[10..] != FOOTER_MAGIC

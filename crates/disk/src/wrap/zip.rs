@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use super::container::{Container, Decoded, Step};
+use super::container::{CUT_HINT, Container, Decoded, Step};
 use super::gzip::Inflate;
 use super::input::Input;
 use crate::error::{Error, ErrorKind, Result};
@@ -101,7 +101,7 @@ fn directory(source: &dyn Source) -> Result<Range<u64>> {
     let found: Vec<_> = (0..(tail.len() + 1).saturating_sub(END_LENGTH as usize)).filter(fits).collect();
     let [at] = *found.as_slice() else {
         return Err(match found.is_empty() {
-            true => Error::corrupt("the zip archive has no directory at its end").with_hint(super::CUT_HINT),
+            true => Error::corrupt("the zip archive has no directory at its end").with_hint(CUT_HINT),
             false => Error::refused("the zip archive has two ends, and readers would see different files"),
         });
     };

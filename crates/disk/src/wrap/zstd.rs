@@ -3,8 +3,7 @@
 use zstd::zstd_safe::zstd_sys::ZSTD_ErrorCode;
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, is_error_kind};
 
-use super::CUT_HINT;
-use super::container::{Container, Decoded, Fault, Step};
+use super::container::{CUT_HINT, Container, Decoded, Fault, Step};
 use super::input::Input;
 use crate::error::{Error, Result};
 use crate::fields::{le32, le64};
