@@ -4,6 +4,7 @@
 //! one thread; another one that wants it takes the next frame meanwhile, so that reading in order uses all cores.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use super::container::{Decoded, Fault};
@@ -22,6 +23,9 @@ const AHEAD: usize = 4;
 const MAX_RUN: usize = 64;
 /// A frame that is packed better than this may be all zeros; whether it is costs little to find out.
 const MAYBE_ZERO: u64 = 512;
+/// That is found out for so many bytes of content in all, then the rest is taken for data: frames of zeros are the same in
+/// honest files, and each is looked into once.
+const MAX_LOOKED: u64 = 1 << 30;
 
 /// A frame with content.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +93,8 @@ pub(super) struct FramedContent<C> {
     buffers: Mutex<Vec<Vec<u8>>>,
     /// The last frame that was found to be all zeros: others are often the same, byte for byte.
     zeros: Mutex<ZeroFrame>,
+    /// Bytes of content that were looked into for zeros.
+    looked: AtomicU64,
 }
 
 /// The packed bytes of zeros, and how many zeros these are.
@@ -123,7 +129,7 @@ impl<C: Codec> FramedContent<C> {
         // So that one of the largest can be unpacked while another one is read.
         let state = Mutex::new(State { memory: MEMORY.max(3 * largest), ..State::default() });
         let (buffers, zeros) = Default::default();
-        Self { file, frames, size, codec, state, changed: Condvar::new(), buffers, zeros }
+        Self { file, frames, size, codec, state, changed: Condvar::new(), buffers, zeros, looked: AtomicU64::new(0) }
     }
 
     /// Returns the number of the frame that holds byte `offset` of the content.
@@ -217,6 +223,9 @@ impl<C: Codec> FramedContent<C> {
         let zeros = || self.zeros.lock().unwrap_or_else(PoisonError::into_inner);
         if zeros().length == length && zeros().packed == packed {
             return Ok(true);
+        }
+        if self.looked.fetch_add(length, Ordering::Relaxed) > MAX_LOOKED {
+            return Ok(false);
         }
         // A damaged frame is data: reading it says what is wrong.
         let zero = self.get(number).is_ok_and(|held| held.bytes.iter().all(|byte| *byte == 0));

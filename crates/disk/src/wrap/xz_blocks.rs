@@ -23,17 +23,23 @@ const FOOTER_MAGIC: &[u8] = b"YZ";
 const MAX_INDEX: u64 = 16 << 20;
 /// What the decoder of one block may take.
 const MEMORY: u64 = 192 << 20;
+/// Files of more streams, or with more zeros after one, are unpacked in order only, so that opening is cheap.
+const MAX_STREAMS: usize = 4096;
+const MAX_PADDING: u64 = 1 << 20;
 /// Zeros between streams are looked for in pieces of this size.
-const PIECE: u64 = 64 << 10;
+const PIECE: u64 = 4 << 10;
 
 /// Returns the content of `source`, or nothing if it must be unpacked from its beginning.
 pub(super) fn open(source: Arc<dyn Source>) -> Result<Option<Arc<dyn Source>>> {
     let mut streams = Vec::new();
     let (mut end, mut records) = (source.len(), 0);
     while end > 0 {
-        let stream = Stream::read(&*source, end - zeros_before(&*source, end)?)?;
-        let Some(stream) = stream else { return Ok(None) };
-        records += stream.blocks.len() + 1;
+        let padding = zeros_before(&*source, end)?;
+        if padding > MAX_PADDING || streams.len() == MAX_STREAMS {
+            return Ok(None);
+        }
+        let Some(stream) = Stream::read(&*source, end - padding)? else { return Ok(None) };
+        records += stream.blocks.len();
         if records > MAX_FRAMES {
             return Ok(None);
         }
@@ -59,10 +65,10 @@ pub(super) fn open(source: Arc<dyn Source>) -> Result<Option<Arc<dyn Source>>> {
     Ok(Some(Arc::new(FramedContent::new(source, frames, Xz))))
 }
 
-/// Returns how many zeros stand before byte `end`, in multiples of four.
+/// Returns how many zeros stand before byte `end`, in multiples of four; not more than a little over [`MAX_PADDING`].
 fn zeros_before(source: &dyn Source, end: u64) -> Result<u64> {
     let mut at = end;
-    while at > 0 {
+    while at > 0 && end - at <= MAX_PADDING {
         let length = at.min(PIECE);
         let bytes = read_bytes(source, at - length, length as usize, "the end of an xz stream")?;
         let zeros = bytes.iter().rev().take_while(|byte| **byte == 0).count() as u64;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use disk::{ErrorKind, Extent, Format, Source};
 
@@ -138,5 +139,31 @@ fn others_are_unpacked_first() {
                 assert!(error.hint().unwrap().contains("convert"), "{name}");
             }
         }
+    }
+}
+
+/// What would make opening, or asking for extents, cost more than the file is worth.
+#[test]
+fn opening_and_extents_cost_little() {
+    let xz = tool("xz", &["-c"], &seeded_disk(5000, 22));
+    let nothing = tool("xz", &["-c"], b"");
+    let text = vec![b'a'; 8 << 20];
+    let frame = zstd_frame(&text);
+    let frames = 1000;
+    let table = seek_table(&vec![(frame.len(), text.len()); frames]);
+    for (format, bytes) in [
+        (Format::Xz, [&xz[..], &vec![0; 200 << 20]].concat()),
+        (Format::Xz, [&nothing.repeat(100_000), &xz[..]].concat()),
+        (Format::Zstd, [&frame.repeat(frames), &table[..]].concat()),
+    ] {
+        let started = Instant::now();
+        match open_bytes(bytes, format) {
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
+            Ok(opened) => {
+                assert_eq!(opened.disk.len(), frames as u64 * text.len() as u64);
+                assert!(disk::info_of(&opened, 0).unwrap().allocated == opened.disk.len());
+            }
+        }
+        assert!(started.elapsed() < Duration::from_secs(10), "{format}: {:?}", started.elapsed());
     }
 }
