@@ -2,9 +2,10 @@
 //!
 //! ```text
 //! gzip: members of 1 MiB each; the first states the length of all in an extra field
-//! zstd: a frame of nothing | a note of the length of all | frames of 2 MiB each with length and checksum | a table of them
+//! zstd: a frame of nothing | a note of the length of all | frames of 2 MiB, with length and checksum | a table of them
 //! ```
-//! The table is that of the seekable format of the zstd project. A piece has its place by its number only, so the same input gives the same file whatever the number of threads.
+//! The table is that of the seekable format of the zstd project. A piece has its place by its number only, so the same
+//! input gives the same file whatever the number of threads.
 //! Pieces that are holes by the extents of the input are not read, and one that was made before serves for all of them.
 
 use std::io::Write;
@@ -188,7 +189,7 @@ impl Wrapped {
     }
 }
 
-/// Packs `bytes` as a gzip member without a name or a time, which states the length of the whole content if that is given.
+/// Packs `bytes` as a gzip member without a name or a time; it states the length of the whole content if that is given.
 fn gzip_member(bytes: &[u8], level: i32, total: Option<u64>) -> Result<Vec<u8>> {
     let level = CompressionLvl::new(level).map_err(|_| Error::unsupported(format!("gzip has no level {level}")))?;
     let mut compressor = Compressor::new(level);
