@@ -1,12 +1,12 @@
 //! Everything that uses clusters of a qcow2 file: the header, the tables, the disk, its snapshots and its bitmaps.
 
 use super::clusters::{COMPRESSED, COPIED, Clusters, OFFSET};
+use super::encryption::EXTENSION;
 use super::header::{MAX_L1_ENTRIES, packed_offset_bits};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::{be16, be32, be64, check_inside, read_bytes, read_table};
 
 const BITMAPS: u32 = 0x2385_2875;
-const ENCRYPTION: u32 = 0x0537_be77;
 /// The fixed parts of the entry of a snapshot, and of a bitmap.
 const SNAPSHOT: usize = 40;
 const BITMAP: usize = 24;
@@ -192,7 +192,7 @@ impl<'a, V: FnMut(Met)> Walk<'a, V> {
                 break;
             }
             match kind {
-                ENCRYPTION if length >= 16 => {
+                EXTENSION if length >= 16 => {
                     let bytes = read_bytes(&*self.clusters.file, at + 8, 16, "a header extension")?;
                     self.region("the encryption header", be64(&bytes, 0), be64(&bytes, 8));
                 }
