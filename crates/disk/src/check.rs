@@ -1,14 +1,16 @@
 //! Search for damage: every byte of a disk that is not known to be zero is read, and what cannot be read is listed.
 //!
-//! Opening the file verifies its tables; here its data follow, by several threads that hold one piece each. A piece
+//! Opening the file verifies its tables, and a format may have more to verify that does not matter for reading: the refcounts
+//! of qcow2. Then its data follow, by several threads that hold one piece each. A piece
 //! that cannot be read is read again in small units, so that the damage is told to the unit, and the search goes on.
 //! A fault of a disk says where it is, so two units that fail in the same words fail for the same fault.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::format::Format;
+use crate::formats::qcow2;
 use crate::gate::Gate;
 use crate::open::open;
 use crate::pipeline::{in_order, threads};
@@ -59,15 +61,43 @@ pub struct Report {
     pub damaged_ranges: u64,
     /// The first of these ranges, in order; at most 1000.
     pub damaged: Vec<Damage>,
+    /// What is wrong with the file besides: it may be read, and writing to it may destroy data. The first hundred sentences.
+    pub faults: Vec<String>,
+    /// How many of those there are.
+    pub fault_count: u64,
+    /// Space in the file that nothing uses and that is never given back, which does no harm. The first hundred sentences.
+    pub leaks: Vec<String>,
+    /// How many of those there are.
+    pub leak_count: u64,
     /// Sentences for people about what was passed over.
     pub notes: Vec<String>,
 }
 
 impl Report {
-    /// Returns whether nothing is wrong with the disk.
+    /// Returns whether nothing is wrong with the disk and its file; what leaks is not wrong.
     #[must_use]
     pub fn is_sound(&self) -> bool {
-        self.damaged_ranges == 0
+        self.damaged_ranges == 0 && self.fault_count == 0
+    }
+
+    /// Verifies what only files in this format have.
+    fn check_format(&mut self, source: &Arc<dyn Source>) {
+        if self.format != Format::Qcow2 {
+            return;
+        }
+        match qcow2::check(source) {
+            Ok(found) => {
+                (self.faults, self.fault_count) = (found.errors, found.error_count);
+                (self.leaks, self.leak_count) = (found.leaks, found.leak_count);
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::TooLarge) => {
+                self.notes.push(format!("the refcounts were not checked: {error}"));
+            }
+            Err(error) => {
+                self.faults.push(sentence(&error));
+                self.fault_count = 1;
+            }
+        }
     }
 
     fn add(&mut self, damage: Damage) {
@@ -92,7 +122,7 @@ impl Report {
 ///
 /// A file whose tables are broken cannot be opened, which is the error; damage in its data makes the report longer.
 pub fn check(source: Arc<dyn Source>, format: Format, gate: &dyn Gate, options: &CheckOptions<'_>) -> Result<Report> {
-    let opened = open(source, format, gate)?;
+    let opened = open(Arc::clone(&source), format, gate)?;
     let mut report = Report {
         format,
         variant: opened.variant,
@@ -101,8 +131,13 @@ pub fn check(source: Arc<dyn Source>, format: Format, gate: &dyn Gate, options: 
         bytes_damaged: 0,
         damaged_ranges: 0,
         damaged: Vec::new(),
+        faults: Vec::new(),
+        fault_count: 0,
+        leaks: Vec::new(),
+        leak_count: 0,
         notes: opened.notes,
     };
+    report.check_format(&source);
     let unit = opened.block_size.unwrap_or(UNIT).clamp(512, PIECE);
     let reader = Reader { disk: &*opened.disk, unit, options, done: AtomicU64::new(0), buffers: Mutex::default() };
     let mut pieces = Pieces { reader: &reader, offset: 0, data_end: 0 };
@@ -198,11 +233,14 @@ impl Reader<'_> {
 }
 
 fn damage(offset: u64, length: u64, error: &Error) -> Damage {
-    let message = match std::error::Error::source(error) {
+    Damage { offset, length, message: sentence(error) }
+}
+
+fn sentence(error: &Error) -> String {
+    match std::error::Error::source(error) {
         Some(cause) => format!("{error}: {cause}"),
         None => error.to_string(),
-    };
-    Damage { offset, length, message }
+    }
 }
 
 /// Cuts the data of the disk into pieces and passes over what is known to be zero.

@@ -314,6 +314,31 @@ fn a_damaged_cluster_is_told_by_its_range() {
 }
 
 #[test]
+fn wrong_refcounts_are_found_beside_the_data() {
+    let folder = Folder::new();
+    let raw = folder.write("a.raw", &packable(1 << 20));
+    let bytes = std::fs::read(folder.image("a.qcow2", &raw, "qcow2", &[])).unwrap();
+    let sound = check_bytes(bytes.clone(), Format::Qcow2);
+    assert_eq!((sound.is_sound(), sound.fault_count, sound.leak_count), (true, 0, 0), "{sound:?}");
+    // Refcounts of 16 bits in the first block: that of a cluster of the disk goes, or a cluster comes that nothing uses.
+    let block = be64(&bytes, be64(&bytes, 48) as usize) as usize;
+    let used = bytes.len().div_ceil(65536);
+    for (cluster, count, faults, leaks, status) in [(used - 1, 0, 1, 0, 2), (used, 1, 0, 1, 3)] {
+        let mut wrong = bytes.clone();
+        wrong.resize((cluster + 1) * 65536, 0);
+        wrong[block + 2 * cluster + 1] = count;
+        let path = folder.path("wrong.qcow2");
+        std::fs::write(&path, &wrong).unwrap();
+        let report = check_bytes(wrong, Format::Qcow2);
+        assert_eq!((report.fault_count, report.leak_count), (faults, leaks), "{report:?}");
+        assert_eq!((report.faults.len() as u64, report.leaks.len() as u64), (faults, leaks));
+        assert_eq!((report.is_sound(), report.damaged_ranges, report.bytes_read), (faults == 0, 0, 1 << 20));
+        let qemu = Command::new("qemu-img").arg("check").arg(&path).output().unwrap();
+        assert_eq!(qemu.status.code(), Some(status));
+    }
+}
+
+#[test]
 fn any_flipped_bit_of_a_grain_is_found() {
     let folder = Folder::new();
     let raw = folder.write("a.raw", &packable(1 << 20));

@@ -54,11 +54,21 @@ impl Check {
                 "bytes_damaged": report.bytes_damaged,
                 "damaged_ranges": report.damaged_ranges,
                 "damaged": damaged,
+                "faults": report.faults,
+                "fault_count": report.fault_count,
+                "leaks": report.leaks,
+                "leak_count": report.leak_count,
                 "notes": report.notes,
             }))?;
         } else {
             for damage in &report.damaged {
                 line(&format!("{} bytes at byte {}: {}", damage.length, damage.offset, damage.message))?;
+            }
+            for fault in &report.faults {
+                line(&format!("fault: {fault}"))?;
+            }
+            for leak in &report.leaks {
+                line(&format!("leak: {leak}"))?;
             }
             for note in &report.notes {
                 line(&format!("note: {note}"))?;
