@@ -9,6 +9,7 @@ mod check;
 mod clients;
 mod command;
 mod demo;
+mod fuzz;
 mod interrupt;
 mod packages;
 mod tests;
@@ -54,6 +55,11 @@ enum Task {
         #[command(flatten)]
         options: bench::Options,
     },
+    /// Give damaged disk files to every parser
+    Fuzz {
+        #[command(flatten)]
+        options: fuzz::Options,
+    },
     /// Make the demo's disk and print where it lies
     Disk,
     /// Install the clients that the tests drive, unmodified, under `target/clients`
@@ -67,6 +73,7 @@ fn main() -> ExitCode {
         Task::Test { slow: true } => tests::run_slow(),
         Task::Check => check::run(),
         Task::Bench { what, options } => bench::run_one(what, options),
+        Task::Fuzz { options } => fuzz::run(&options),
         Task::Disk => demo::ensure_disk().map(|(disk, _)| println!("{}\n{}", disk.raw.display(), disk.vmdk.display())),
         Task::Clients => clients::install().map(|folder| println!("{}", folder.display())),
     };

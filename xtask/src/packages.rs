@@ -52,7 +52,7 @@ pub(crate) const DISK: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 14] = [
+pub(crate) const TESTS: [Package; 17] = [
     QEMU[0],
     QEMU[1],
     file("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
@@ -67,6 +67,9 @@ pub(crate) const TESTS: [Package; 14] = [
     program("xorriso", "xorriso"),
     file("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd"),
     program("rclone", "rclone"),
+    program("xz-utils", "xz"),
+    program("zstd", "zstd"),
+    program("python3", "python3"),
 ];
 
 /// What makes a Python environment.
@@ -74,6 +77,9 @@ pub(crate) const PYTHON: [Package; 1] = [program("python3", "python3")];
 
 /// Where a Python of Debian lacks the module that makes environments.
 pub(crate) const PYTHON_VENV: &str = "python3-venv";
+
+/// What the fuzzer is built with.
+pub(crate) const FUZZ: [Package; 1] = [program("g++", "c++")];
 
 /// What the benchmarks measure with.
 pub(crate) const BENCH: [Package; 1] = [file("time", "/usr/bin/time")];

@@ -80,7 +80,8 @@ impl HeaderCopy {
         let stored = binary[CHECKSUM].to_vec();
         binary[CHECKSUM].fill(0);
         let text = read_bytes(file, offset + HEAD, (length - HEAD) as usize, "the text of the LUKS header")?;
-        if hash.of(&[&binary, &text]) != stored[..hash.length()] {
+        // A fuzzer would hardly ever hit the right sum, and never see what lies behind it.
+        if !cfg!(fuzzing) && hash.of(&[&binary, &text]) != stored[..hash.length()] {
             return Err(Error::corrupt(format!("the checksum of the LUKS header at byte {offset} is wrong"))
                 .with_hint("the file was changed or is damaged: copy it again and compare checksums"));
         }

@@ -91,7 +91,8 @@ fn find(file: &dyn Source) -> Result<(u64, Vec<u8>)> {
 /// Checks the sum of all bytes, complemented, that stands at `at`.
 pub(super) fn check_sum(bytes: &[u8], at: usize, what: &str) -> Result<()> {
     let (stated, found) = (be32(bytes, at), sum_without(bytes, at));
-    if stated == found {
+    // A fuzzer would hardly ever hit the right sum, and never see what lies behind it.
+    if stated == found || cfg!(fuzzing) {
         return Ok(());
     }
     Err(Error::corrupt(format!(

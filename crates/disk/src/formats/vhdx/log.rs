@@ -157,7 +157,8 @@ impl Log {
             flushed: le64(head, 48),
         };
         let fits = entry.descriptors <= length / DESCRIPTOR_LENGTH && entry.head_sectors() <= entry.sectors;
-        (fits && entry.sequence > 0 && self.is_whole(&entry) && self.sum(&entry) == le32(head, 4)).then_some(entry)
+        (fits && entry.sequence > 0 && self.is_whole(&entry) && (cfg!(fuzzing) || self.sum(&entry) == le32(head, 4)))
+            .then_some(entry)
     }
 
     /// Returns whether each descriptor is in order and each data sector belongs to one.

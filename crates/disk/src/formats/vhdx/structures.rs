@@ -69,7 +69,8 @@ pub(super) fn sum(bytes: &[u8]) -> u32 {
 
 /// Returns whether a structure begins with `signature` and its sum is right.
 pub(super) fn is_sound(bytes: &[u8], signature: &[u8; 4]) -> bool {
-    bytes.starts_with(signature) && le32(bytes, 4) == sum(bytes)
+    // A fuzzer would hardly ever hit the right sum, and never see what lies behind it.
+    bytes.starts_with(signature) && (cfg!(fuzzing) || le32(bytes, 4) == sum(bytes))
 }
 
 /// Returns the GUID at `at`, whose first three fields are little-endian.

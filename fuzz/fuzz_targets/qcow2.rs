@@ -1,0 +1,4 @@
+//! qcow2 files, damaged.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::open_and_read(data, disk::Format::Qcow2));

@@ -1,0 +1,135 @@
+//! `cargo xtask fuzz`: damaged disk files against every parser, by coverage, on the stable toolchain.
+//!
+//! `cargo fuzz` wants a nightly compiler for its sanitizers. The disk crate forbids unsafe code, so coverage is all that is
+//! needed, and the pass that counts it is in every compiler.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::command::{self, capture};
+use crate::{packages, workspace};
+
+/// What cargo-fuzz gives the compiler, without a sanitizer.
+const COVERAGE: &[&str] = &[
+    "-Cpasses=sancov-module",
+    "-Cllvm-args=-sanitizer-coverage-level=4",
+    "-Cllvm-args=-sanitizer-coverage-inline-8bit-counters",
+    "-Cllvm-args=-sanitizer-coverage-pc-table",
+    "-Cllvm-args=-sanitizer-coverage-trace-compares",
+    "-Ccodegen-units=1",
+    "--cfg=fuzzing",
+];
+/// An input that takes longer is a fault.
+const SECONDS_FOR_ONE: u32 = 5;
+/// A process that takes more memory is a fault; some of it is the fuzzer's own.
+const MEBIBYTES: u32 = 1024;
+
+/// How long, and what.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Only this target
+    target: Option<String>,
+    /// Seconds for each target
+    #[arg(long, default_value_t = 60)]
+    seconds: u32,
+    /// Targets at once; as many as there are processors if not given
+    #[arg(long)]
+    jobs: Option<usize>,
+    /// Keep what was found to be new in `fuzz/corpus`
+    #[arg(long)]
+    keep: bool,
+}
+
+/// Builds the targets and runs them; fails if any input makes one panic, hang or take too much memory.
+pub(crate) fn run(options: &Options) -> Result<()> {
+    packages::ensure(&packages::FUZZ)?;
+    let folder = workspace::root().join("fuzz");
+    let programs = build(&folder)?;
+    let targets: VecDeque<String> = targets(&folder)?
+        .into_iter()
+        .filter(|target| options.target.as_ref().is_none_or(|wanted| wanted == target))
+        .collect();
+    if targets.is_empty() {
+        bail!("no target is called `{}`", options.target.as_deref().unwrap_or(""));
+    }
+    let total = targets.len();
+    let jobs = options.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let (queue, failed) = (Mutex::new(targets), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let Some(target) = next else { return };
+                    if let Err(error) = fuzz(&target, &programs, &folder, options) {
+                        command::report(&error.context(format!("target `{target}`")));
+                        failed.lock().unwrap_or_else(PoisonError::into_inner).push(target);
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if !failed.is_empty() {
+        bail!("{} of {total} targets found a fault: {}", failed.len(), failed.join(", "));
+    }
+    println!("{total} targets, {} s each: no fault", options.seconds);
+    Ok(())
+}
+
+/// Builds every target with counters of its coverage; returns the folder of the programs.
+fn build(folder: &Path) -> Result<PathBuf> {
+    let target = workspace::target()?.join("fuzz");
+    let version = capture(Command::new("rustc").arg("-vV"))?;
+    let host = version.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(folder).env("CARGO_ENCODED_RUSTFLAGS", COVERAGE.join("\u{1f}"));
+    cargo.args(["build", "--release", "--locked", "--bins", "--target", host, "--target-dir"]).arg(&target);
+    command::run(&mut cargo)?;
+    Ok(target.join(host).join("release"))
+}
+
+fn targets(folder: &Path) -> Result<Vec<String>> {
+    let folder = folder.join("fuzz_targets");
+    let mut names = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot list {}", folder.display()))? {
+        names.extend(entry?.path().file_stem().and_then(|stem| stem.to_str()).map(str::to_owned));
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn fuzz(target: &str, programs: &Path, folder: &Path, options: &Options) -> Result<()> {
+    let kept = folder.join("corpus").join(target);
+    let work = workspace::target()?.join("fuzz");
+    let (new, found) = (work.join("corpus").join(target), work.join("found").join(target));
+    for folder in [&kept, &new, &found] {
+        fs::create_dir_all(folder)?;
+    }
+    let mut command = Command::new(programs.join(target));
+    command
+        .arg(format!("-max_total_time={}", options.seconds))
+        .arg(format!("-timeout={SECONDS_FOR_ONE}"))
+        .arg(format!("-rss_limit_mb={MEBIBYTES}"))
+        .arg(format!("-artifact_prefix={}/", found.display()))
+        .args(["-print_final_stats=1", "-max_len=65536", "-reload=0"]);
+    // What is new goes to the first folder.
+    command.args(if options.keep { [&kept, &new] } else { [&new, &kept] });
+    let output = command.output().with_context(|| format!("cannot run {}", command::shown(&command)))?;
+    let text = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        let end: Vec<&str> = text.lines().rev().take(60).collect();
+        let end: Vec<&str> = end.into_iter().rev().collect();
+        bail!("{}\nthe input is in {}", end.join("\n"), found.display());
+    }
+    let figure = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)).map_or("?", str::trim);
+    let coverage = text.lines().rev().find_map(|line| line.split_once("cov: ")?.1.split(' ').next()).unwrap_or("?");
+    println!("{target}: {} inputs, {coverage} edges, no fault", figure("stat::number_of_executed_units:"));
+    Ok(())
+}
