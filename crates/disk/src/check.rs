@@ -122,7 +122,8 @@ impl Report {
 ///
 /// A file whose tables are broken cannot be opened, which is the error; damage in its data makes the report longer.
 pub fn check(source: Arc<dyn Source>, format: Format, gate: &dyn Gate, options: &CheckOptions<'_>) -> Result<Report> {
-    let opened = open(Arc::clone(&source), format, gate)?;
+    let file = Arc::clone(&source);
+    let opened = open(source, format, gate)?;
     let mut report = Report {
         format,
         variant: opened.variant,
@@ -137,7 +138,7 @@ pub fn check(source: Arc<dyn Source>, format: Format, gate: &dyn Gate, options: 
         leak_count: 0,
         notes: opened.notes,
     };
-    report.check_format(&source);
+    report.check_format(&file);
     let unit = opened.block_size.unwrap_or(UNIT).clamp(512, PIECE);
     let reader = Reader { disk: &*opened.disk, unit, options, done: AtomicU64::new(0), buffers: Mutex::default() };
     let mut pieces = Pieces { reader: &reader, offset: 0, data_end: 0 };

@@ -100,14 +100,11 @@ fn work<T, R>(
             return;
         }
         let number = state.next;
-        let item = match state.items.next() {
-            None => {
-                state.end = Some(number);
-                drop(state);
-                shared.changed.notify_all();
-                return;
-            }
-            Some(item) => item,
+        let Some(item) = state.items.next() else {
+            state.end = Some(number);
+            drop(state);
+            shared.changed.notify_all();
+            return;
         };
         state.next += 1;
         drop(state);

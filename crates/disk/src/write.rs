@@ -77,7 +77,7 @@ pub fn write(disk: Arc<dyn Source>, format: Format, options: &WriteOptions) -> R
     wrap::write(output, options)
 }
 
-/// Returns the layout of `disk` in `format`: of [`write`]'s answers the one of which any range can be read.
+/// Returns the layout of `disk` in `format`: of [`write()`]'s answers the one of which any range can be read.
 pub fn layout(disk: Arc<dyn Source>, format: Format, options: &WriteOptions) -> Result<Arc<dyn Source>> {
     match write(disk, format, options)? {
         Output::Layout(file) => Ok(file),
@@ -87,7 +87,7 @@ pub fn layout(disk: Arc<dyn Source>, format: Format, options: &WriteOptions) -> 
     }
 }
 
-/// Returns whether [`write`] knows the format.
+/// Returns whether [`write()`] knows the format.
 #[must_use]
 pub fn writable(format: Format) -> bool {
     use Format::{Luks, Ova, Qcow2, Raw, Vdi, Vhd, Vhdx, Vmdk};

@@ -1,5 +1,7 @@
 //! What Molde is for: a disk file goes in, becomes an image, and comes out as the same disk.
 
+use std::path::{Path, PathBuf};
+
 use tests::{Molde, disks, tool};
 
 #[test]
@@ -52,6 +54,11 @@ fn every_format_that_is_read_becomes_the_same_disk() {
         ("vdi", disks::convert(&raw, "vdi", "")),
         ("vpc", disks::convert(&raw, "vpc", "force_size=on")),
         ("vmdk", disks::convert(&raw, "vmdk", "subformat=monolithicSparse")),
+        ("vhdx", disks::convert(&raw, "vhdx", "")),
+        ("qed", disks::convert(&raw, "qed", "")),
+        ("parallels", disks::convert(&raw, "parallels", "")),
+        ("ova", local(&molde, &raw, "disk.ova", &["-O", "ova"])),
+        ("zst", local(&molde, &raw, "disk.raw.zst", &["-O", "raw", "-o", "wrap=zstd"])),
     ];
     for (name, file) in files {
         molde.cli(["object", "put", &format!("images/{name}"), file.to_str().unwrap()]).ok();
@@ -60,6 +67,30 @@ fn every_format_that_is_read_becomes_the_same_disk() {
         let saved = molde.file(&format!("{name}.saved"));
         molde.cli(["image", "save", name, saved.to_str().unwrap()]).ok();
         assert_eq!(disks::md5_of(&saved), disks::md5_of(&raw), "{name}");
+    }
+}
+
+/// Writes `raw` as another local file.
+fn local(molde: &Molde, raw: &Path, name: &str, options: &[&str]) -> PathBuf {
+    let to = molde.file(name);
+    let ends = [raw.to_str().unwrap(), to.to_str().unwrap()];
+    molde.cli([&["disk", "convert"], options, &ends].concat()).ok();
+    to
+}
+
+#[test]
+fn an_image_goes_out_in_every_format_that_is_laid_out() {
+    let molde = Molde::start();
+    let raw = molde.file("disk.raw");
+    disks::linux(&raw, 24, 4);
+    molde.make_bucket("images");
+    molde.cli(["object", "put", "images/disk", raw.to_str().unwrap()]).ok();
+    molde.cli(["image", "create", "web", "--from", "images/disk", "--wait"]).ok();
+    for (format, qemu) in [("vhd", "vpc"), ("vhdx", "vhdx"), ("vdi", "vdi"), ("vmdk", "vmdk"), ("qcow2", "qcow2")] {
+        molde.cli(["image", "export", "web", &format!("images/{format}"), "--format", format, "--wait"]).ok();
+        let out = molde.file(&format!("out.{format}"));
+        molde.cli(["object", "get", &format!("images/{format}"), out.to_str().unwrap()]).ok();
+        disks::assert_same(&raw, &out, qemu);
     }
 }
 

@@ -23,6 +23,46 @@ fn disk_info_has_its_fixed_fields() {
 }
 
 #[test]
+fn a_disk_file_is_mapped_checked_compared_and_streamed() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk.raw");
+    disks::linux(&raw, 16, 14);
+    let qcow2 = folder.path().join("disk.qcow2");
+    let (from, to) = (raw.to_str().unwrap(), qcow2.to_str().unwrap());
+    let made =
+        molde(&["disk", "convert", "--checksum", "--json", "-O", "qcow2", "-o", "compression=zstd", from, to]).json();
+    assert_eq!(made["sha256"], tool("sha256sum", [from]).split(' ').next().unwrap());
+    let map = molde(&["disk", "map", "--json", to]).json();
+    let lengths = map.as_array().unwrap().iter().map(|extent| extent["length"].as_u64().unwrap());
+    assert_eq!(lengths.sum::<u64>(), 16 << 20);
+    molde(&["disk", "compare", from, to]).ok();
+    let report = molde(&["disk", "check", "--json", to]).json();
+    assert_eq!((&report["sound"], &report["leak_count"]), (&true.into(), &0.into()), "{report}");
+
+    // A damaged grain has a wrong checksum: check tells where, and compare that it cannot be read.
+    let vmdk = disks::vmdk(&raw);
+    let mut bytes = fs::read(&vmdk).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle..middle + 64].fill(0x55);
+    fs::write(&vmdk, bytes).unwrap();
+    let told = molde(&["disk", "check", vmdk.to_str().unwrap()]);
+    assert_eq!(told.code, Some(1), "{told}");
+    assert!(told.stderr.contains("damaged") && told.stdout.contains("bytes at byte"), "{told}");
+    assert_eq!(molde(&["disk", "compare", from, vmdk.to_str().unwrap()]).code, Some(1));
+
+    // Through pipes, as a stream that VMware reads, and back.
+    let binary = tests::binary();
+    let back = folder.path().join("back.raw");
+    let script = format!(
+        "'{0}' disk convert -O vmdk -o subformat=streamOptimized '{from}' - | '{0}' disk convert -O raw - '{1}'",
+        binary.display(),
+        back.display()
+    );
+    tool("sh", ["-c", &script]);
+    assert_eq!(disks::md5_of(&back), disks::md5_of(&raw));
+}
+
+#[test]
 fn disk_convert_agrees_with_qemu_img() {
     let folder = tempfile::tempdir().unwrap();
     let raw = folder.path().join("disk.raw");

@@ -9,7 +9,7 @@ use std::time::Duration;
 use compute::{Driver, Power, Stop};
 use model::ServerId;
 
-use crate::bench::{Bench, is_alive, kill, qemu_processes, run, text, until};
+use crate::bench::{Bench, is_alive, kill, qemu_processes, text, until};
 use crate::guest::Mode;
 
 /// Starts the example `boot`, which starts a server, as another process.

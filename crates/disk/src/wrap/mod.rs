@@ -1,7 +1,7 @@
 //! Files that are compressed as a whole: gzip, xz, zstd, bzip2, and a zip of one file.
 //!
-//! [`unpack`] reads any of them from its beginning to its end; [`seekable`] gives the content as a source where the
-//! container allows to unpack any part of it alone; [`write`] makes such files.
+//! [`unpack()`] reads any of them from its beginning to its end; [`seekable`] gives the content as a source where the
+//! container allows to unpack any part of it alone; [`write()`] makes such files.
 
 mod bzip2;
 mod container;

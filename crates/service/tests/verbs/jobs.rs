@@ -129,7 +129,7 @@ async fn an_export_of_what_is_not_there_is_refused() {
     let cases = [
         (ErrorKind::Conflict, images.export(&shop.who, queued.id, raw()).await),
         (ErrorKind::NotFound, images.export(&shop.who, image.id, Export { bucket: "none".into(), ..raw() }).await),
-        (ErrorKind::Invalid, images.export(&shop.who, image.id, export("out", DiskFormat::Vmdk, false)).await),
+        (ErrorKind::Invalid, images.export(&shop.who, image.id, export("out", DiskFormat::Zvhd, false)).await),
         (ErrorKind::Invalid, images.export(&shop.who, image.id, export("", DiskFormat::Raw, false)).await),
     ];
     for (kind, refused) in cases {

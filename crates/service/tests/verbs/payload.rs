@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use disk::{Format, LayoutOptions, Source};
+use disk::{Format, Source, WriteOptions};
 use futures::{StreamExt, stream};
 use service::{ByteStream, Error, ErrorKind, Incoming};
 
@@ -34,7 +34,7 @@ pub(crate) fn disk(seed: u64) -> Vec<u8> {
 
 /// Returns the qcow2 file that holds a disk.
 pub(crate) fn qcow2(disk: Vec<u8>) -> Vec<u8> {
-    let file = disk::layout(Arc::new(disk), Format::Qcow2, &LayoutOptions::default()).unwrap();
+    let file = disk::layout(Arc::new(disk), Format::Qcow2, &WriteOptions::default()).unwrap();
     read_all(&*file)
 }
 

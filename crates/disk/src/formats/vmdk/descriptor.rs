@@ -59,7 +59,7 @@ impl Descriptor {
         let (text, padding) = bytes.split_at(length);
         // QEMU writes a shorter text over a longer one when it changes the content ID, and leaves the end of the longer.
         let rest = &padding[..padding.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)];
-        if !rest.is_empty() && !(rest.len() <= MAX_REST && text.ends_with(&rest[1..])) {
+        if !rest.is_empty() && (rest.len() > MAX_REST || !text.ends_with(&rest[1..])) {
             return Err(Error::refused("the VMDK descriptor goes on after a zero byte"));
         }
         let text = String::from_utf8_lossy(text);
