@@ -17,7 +17,7 @@ const PROOFS: [(&str, &[&str]); 4] = [
     ("openstack", &["--version"]),
     ("glance", &["--version"]),
     ("aws", &["--version"]),
-    ("python", &["-c", "import boto3, huaweicloudsdkcore, huaweicloudsdkims.v2"]),
+    ("python", &["-c", "import boto3, dissect.hypervisor, huaweicloudsdkcore, huaweicloudsdkims.v2"]),
 ];
 
 /// Installs the clients under `target/clients` unless they stand there already, and returns that folder.

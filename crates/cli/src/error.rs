@@ -85,9 +85,9 @@ impl From<std::io::Error> for Failure {
 impl From<disk::Error> for Failure {
     fn from(error: disk::Error) -> Self {
         let failure = Self::new(error.to_string()).with_some_hint(error.hint());
-        match std::error::Error::source(&error) {
-            Some(cause) => failure.caused_by(cause),
-            None => failure,
-        }
+        let Some(cause) = std::error::Error::source(&error) else { return failure };
+        let closed_pipe =
+            cause.downcast_ref::<std::io::Error>().is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe);
+        Self { closed_pipe, ..failure.caused_by(cause) }
     }
 }

@@ -39,6 +39,18 @@ fn a_disk_file_is_mapped_checked_compared_and_streamed() {
     let report = molde(&["disk", "check", "--json", to]).json();
     assert_eq!((&report["sound"], &report["leak_count"]), (&true.into(), &0.into()), "{report}");
 
+    // An encrypted file is told as such without its passphrase, and opens with it.
+    let (luks, key) = (folder.path().join("disk.luks"), folder.path().join("key"));
+    fs::write(&key, "a passphrase\n").unwrap();
+    let (luks, key) = (luks.to_str().unwrap(), key.to_str().unwrap());
+    molde(&["disk", "convert", "-O", "luks", "-o", "iter-time=10", "--new-passphrase-file", key, from, luks]).ok();
+    let info = molde(&["disk", "info", "--json", luks]).json();
+    assert_eq!((&info["format"], &info["virtual_size"]), (&"luks".into(), &serde_json::Value::Null), "{info}");
+    let info = molde(&["disk", "info", "--json", "--passphrase-file", key, luks]).json();
+    assert_eq!(info["virtual_size"], 16 << 20, "{info}");
+    molde(&["disk", "compare", "--passphrase-file", key, from, luks]).ok();
+    molde(&["disk", "info", "--passphrase-file", from, luks]).refused();
+
     // A damaged grain has a wrong checksum: check tells where, and compare that it cannot be read.
     let vmdk = disks::vmdk(&raw);
     let mut bytes = fs::read(&vmdk).unwrap();

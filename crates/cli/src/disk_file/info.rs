@@ -1,12 +1,11 @@
 //! `molde disk info`: what is known of a disk file without reading its data.
 
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use disk::appliance::{Bus, Firmware};
-use disk::{Appliance, FileSource, Format};
+use disk::{Appliance, FileSource, Format, Source};
 use serde_json::{Value, json};
 
 use super::input::Input;
@@ -27,8 +26,20 @@ pub struct Info {
 
 impl Info {
     pub(super) fn run(self, output: Output) -> Result<()> {
+        let file = Arc::new(FileSource::open(&self.file)?);
+        if !self.input.has_passphrase() && disk::probe(&*file)? == Format::Luks {
+            return self.show(
+                output,
+                &json!({
+                    "file": self.file,
+                    "format": Format::Luks.as_str(),
+                    "file_size": file.len(),
+                    "notes": ["the disk is encrypted: --passphrase-file FILE shows more"],
+                }),
+            );
+        }
         let opened = self.input.open(&self.file)?;
-        let info = disk::info_of(&opened, fs::metadata(&self.file)?.len())?;
+        let info = disk::info_of(&opened, file.len())?;
         let mut value = json!({
             "file": self.file,
             "format": info.format.as_str(),
@@ -40,9 +51,13 @@ impl Info {
             "notes": info.notes,
         });
         if info.format == Format::Ova {
-            value["appliance"] = appliance(&disk::appliance(Arc::new(FileSource::open(&self.file)?))?);
+            value["appliance"] = appliance(&disk::appliance(file)?);
         }
-        if self.json { print_json(&value) } else { output.show(&value) }
+        self.show(output, &value)
+    }
+
+    fn show(&self, output: Output, value: &Value) -> Result<()> {
+        if self.json { print_json(value) } else { output.show(value) }
     }
 }
 

@@ -51,6 +51,11 @@ impl Input {
         Ok(given)
     }
 
+    /// Returns whether a passphrase was given.
+    pub(super) fn has_passphrase(&self) -> bool {
+        self.passphrase_file.is_some()
+    }
+
     /// Opens the disk in the file at `path`.
     pub(super) fn open(&self, path: &Path) -> Result<Opened> {
         self.open_as(path, self.format)
