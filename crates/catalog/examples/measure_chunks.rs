@@ -36,7 +36,7 @@ async fn main() -> anyhow::Result<()> {
                     (domain, id(n.into()), location)
                 })
                 .collect();
-            chunks::add_pack(&mut tx, pack, 16 << 20, &blobs).await?;
+            chunks::add_pack(&mut tx, 1, pack, 16 << 20, &blobs).await?;
         }
         tx.commit().await?;
         commits.push(begun.elapsed());

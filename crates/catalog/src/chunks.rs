@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use model::packs::PackState;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::fields::{Fields as _, size};
 use crate::statement::{Statement, Value, sql, sql_text};
-use crate::{Result, Tx};
+use crate::{Result, Tx, packs};
 
 /// Ids that one statement looks up: they travel as one parameter of this many times 32 bytes.
 const FIND_BATCH: usize = 1024;
@@ -29,40 +30,63 @@ pub struct Location {
     pub generation: u32,
 }
 
+/// A stored chunk that was looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Found {
+    /// Where it lies.
+    pub location: Location,
+    /// How its pack stands.
+    pub state: PackState,
+}
+
 /// Returns where the chunks of a dedup domain lie, in the order asked; none for those not stored.
 ///
 /// The ids of a batch travel as one blob which the database cuts up, so that the statement is the
 /// same for any number of them and stays prepared. Among a million chunks, 1024 ids take 10 ms on
 /// SQLite and 23 ms on PostgreSQL (`examples/measure_chunks.rs`, two busy cores).
-pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Option<Location>>> {
+pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Option<Found>>> {
     let mut found = vec![None; ids.len()];
     for (ids, found) in ids.chunks(FIND_BATCH).zip(found.chunks_mut(FIND_BATCH)) {
         let query = sql("WITH RECURSIVE wanted (place) AS (\
                  SELECT 0 UNION ALL SELECT place + 1 FROM wanted WHERE place + 1 < $3) \
-             SELECT place, pack, pack_offset, stored, plain, generation FROM wanted CROSS JOIN chunks \
-             WHERE chunks.domain = $1 AND chunks.id = substr($2, place * 32 + 1, 32)")
+             SELECT place, pack, pack_offset, stored, plain, generation, packs.state AS state \
+             FROM wanted CROSS JOIN chunks CROSS JOIN packs \
+             WHERE chunks.domain = $1 AND chunks.id = substr($2, place * 32 + 1, 32) AND packs.id = chunks.pack")
         .bind(domain.as_bytes().to_vec())
         .bind(ids.concat())
         .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX));
         for row in tx.rows(query).await? {
             let place: usize = row.number("place")?;
             if let Some(slot) = found.get_mut(place) {
-                *slot = Some(location(&row)?);
+                *slot = Some(Found { location: location(&row)?, state: row.parsed("state")? });
             }
         }
     }
     Ok(found)
 }
 
-/// Records a sealed pack of `bytes` bytes and the chunks in it, as (domain, id, location).
+/// Records a sealed pack of `bytes` bytes that the session `writer` made, and the chunks in it, as (domain, id, location).
 ///
-/// Doing it twice changes nothing. A chunk that is known already keeps the location it has.
-pub async fn add_pack(tx: &mut Tx, pack: Uuid, bytes: u64, blobs: &[(Uuid, [u8; 32], Location)]) -> Result<()> {
+/// Doing it twice changes nothing, and a pack that is being removed is left alone. A chunk that is known already keeps
+/// the location it has, even in a condemned pack: whoever did not find it there had begun before that was condemned.
+pub async fn add_pack(
+    tx: &mut Tx,
+    writer: u64,
+    pack: Uuid,
+    bytes: u64,
+    blobs: &[(Uuid, [u8; 32], Location)],
+) -> Result<()> {
     let now = tx.dialect().now();
     let text = format!(
-        "INSERT INTO packs (id, state, size, created_at) VALUES ($1, 'sealed', $2, {now}) ON CONFLICT DO NOTHING"
+        "INSERT INTO packs (id, state, size, created_at, writer) VALUES ($1, 'sealed', $2, {now}, $3) \
+         ON CONFLICT DO NOTHING"
     );
-    tx.execute(sql_text(text).bind(pack.as_bytes().to_vec()).bind(size(bytes)?)).await?;
+    let query = sql_text(text).bind(pack.as_bytes().to_vec()).bind(size(bytes)?).bind(size(writer)?);
+    if tx.execute(query).await? == 0
+        && packs::standing(tx, pack).await?.is_some_and(|standing| standing.state == PackState::Deleting)
+    {
+        return Ok(());
+    }
 
     // In order of their keys, so that two packs with the same chunks wait for each other instead of deadlocking.
     let mut sorted = BTreeMap::new();
@@ -83,6 +107,42 @@ pub async fn add_pack(tx: &mut Tx, pack: Uuid, bytes: u64, blobs: &[(Uuid, [u8; 
         }
         statement.push(" ON CONFLICT DO NOTHING");
         tx.execute(statement.query()).await?;
+    }
+    Ok(())
+}
+
+/// Forgets those of `blobs`, as (domain, id), that lie in `pack`; all that do, where `blobs` is empty (slow).
+pub(crate) async fn forget(tx: &mut Tx, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> Result<()> {
+    if blobs.is_empty() {
+        tx.execute(sql("DELETE FROM chunks WHERE pack = $1").bind(pack.as_bytes().to_vec())).await?;
+    }
+    let mut sorted = blobs.to_vec();
+    sorted.sort_unstable();
+    for (domain, id) in sorted {
+        let query = sql("DELETE FROM chunks WHERE domain = $1 AND id = $2 AND pack = $3");
+        let query = query.bind(domain.as_bytes().to_vec()).bind(id.to_vec()).bind(pack.as_bytes().to_vec());
+        tx.execute(query).await?;
+    }
+    Ok(())
+}
+
+/// Lets the index lead to the copies of chunks, as (domain, id, pack where it was, location now); those that lie
+/// elsewhere by now stay there.
+pub async fn relocate(tx: &mut Tx, moved: &[(Uuid, [u8; 32], Uuid, Location)]) -> Result<()> {
+    let mut sorted: Vec<_> = moved.iter().collect();
+    sorted.sort_unstable_by_key(|(domain, id, ..)| (*domain, *id));
+    for (domain, id, from, to) in sorted {
+        let query = sql("UPDATE chunks SET pack = $4, pack_offset = $5, stored = $6, plain = $7, generation = $8 \
+             WHERE domain = $1 AND id = $2 AND pack = $3")
+        .bind(domain.as_bytes().to_vec())
+        .bind(id.to_vec())
+        .bind(from.as_bytes().to_vec())
+        .bind(to.pack.as_bytes().to_vec())
+        .bind(i64::from(to.offset))
+        .bind(i64::from(to.stored))
+        .bind(i64::from(to.plain))
+        .bind(i64::from(to.generation));
+        tx.execute(query).await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use sqlx::any::AnyRow;
 
 use crate::fields::{Fields as _, micros, size};
 use crate::statement::{sql, sql_text};
-use crate::{Result, Tx};
+use crate::{Result, Tx, strays};
 
 /// What a record is made of, by name: a newer release may have added columns.
 const COLUMNS: &str = "id, project, length, head, created_at";
@@ -23,15 +23,36 @@ pub async fn insert(tx: &mut Tx, content: &Content) -> Result<()> {
     Ok(())
 }
 
+/// Adds a content that was kept by its session, which this ends. Returns whether it was still kept: if not, its bytes
+/// may be gone.
+pub async fn commit(tx: &mut Tx, content: &Content) -> Result<bool> {
+    let query = sql("DELETE FROM sessions WHERE content = $1 AND state = 'kept'");
+    if !tx.changed(query.bind(content.id.to_string())).await? {
+        return Ok(false);
+    }
+    insert(tx, content).await?;
+    Ok(true)
+}
+
 /// Returns the content with this id.
 pub async fn get(tx: &mut Tx, id: ContentId) -> Result<Option<Content>> {
     let query = sql_text(format!("SELECT {COLUMNS} FROM contents WHERE id = $1"));
     tx.row(query.bind(id.to_string())).await?.as_ref().map(content).transpose()
 }
 
-/// Removes a content; returns whether it existed. One that is referred to is a conflict.
+/// Removes a content; returns whether it existed. One that is referred to is a conflict. Its head is noted as one to be
+/// removed, so that a crash before that leaves nothing.
 pub async fn delete(tx: &mut Tx, id: ContentId) -> Result<bool> {
-    tx.changed(sql("DELETE FROM contents WHERE id = $1").bind(id.to_string())).await
+    let existed = tx.changed(sql("DELETE FROM contents WHERE id = $1").bind(id.to_string())).await?;
+    if existed {
+        strays::doom_head(tx, &id.to_string()).await?;
+    }
+    Ok(existed)
+}
+
+/// Returns the heads of all contents, in no order.
+pub async fn heads(tx: &mut Tx) -> Result<Vec<Vec<u8>>> {
+    tx.rows(sql("SELECT head FROM contents")).await?.iter().map(|row| row.field("head")).collect()
 }
 
 /// Returns whether an image, an object, an upload's part or a server holds the content.

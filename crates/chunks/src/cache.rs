@@ -24,6 +24,13 @@ impl<K: PartialEq + Copy, V: Clone> Cache<K, V> {
         self.cell(key).get_or_try_init(|| load).await.cloned()
     }
 
+    /// Stops holding the value of `key` and returns it, if it was there.
+    pub(crate) fn take(&self, key: K) -> Option<V> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = entries.iter().position(|(held, _)| *held == key)?;
+        entries.remove(found).and_then(|(_, cell)| cell.get().cloned())
+    }
+
     fn cell(&self, key: K) -> Arc<OnceCell<V>> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let found = entries.iter().position(|(held, _)| *held == key);

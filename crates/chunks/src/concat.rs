@@ -34,6 +34,7 @@ impl Store {
             }
         }
         let mut writer = self.writer(domain, content).await?;
+        writer.reuse(readers.iter().map(Reader::content));
         for (number, reader) in readers.iter().enumerate() {
             let is_last = number + 1 == readers.len();
             if writer.is_aligned() {

@@ -144,45 +144,15 @@ async fn load(backend: &Arc<dyn Backend>, kms: &Arc<dyn Kms>, id: Uuid, generati
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use async_trait::async_trait;
     use keys::LocalKms;
 
     use super::*;
     use crate::backend::MemoryBackend;
-    use crate::index::{Index, IndexError, Location, MemoryIndex};
+    use crate::index::MemoryIndex;
     use crate::store::{Options, Store};
 
-    /// An index that can be made to know nothing until it is told something, as a race would look.
-    #[derive(Default)]
-    struct ForgetfulIndex {
-        inner: MemoryIndex,
-        blind: AtomicBool,
-    }
-
-    #[async_trait]
-    impl Index for ForgetfulIndex {
-        async fn find(&self, domain: Uuid, ids: &[BlobId]) -> std::result::Result<Vec<Option<Location>>, IndexError> {
-            if self.blind.load(Ordering::SeqCst) {
-                return Ok(vec![None; ids.len()]);
-            }
-            self.inner.find(domain, ids).await
-        }
-
-        async fn add_pack(
-            &self,
-            pack: Uuid,
-            size: u64,
-            blobs: &[(Uuid, BlobId, Location)],
-        ) -> std::result::Result<(), IndexError> {
-            self.blind.store(false, Ordering::SeqCst);
-            self.inner.add_pack(pack, size, blobs).await
-        }
-    }
-
     struct Rotated {
-        index: Arc<ForgetfulIndex>,
+        index: Arc<MemoryIndex>,
         /// A store that opened the domain before the rotation.
         before: Store,
         /// One that opens it after.
@@ -195,7 +165,7 @@ mod tests {
         let backend: Arc<dyn Backend> = Arc::new(MemoryBackend::new());
         let folder = tempfile::tempdir().unwrap();
         let kms: Arc<dyn Kms> = Arc::new(LocalKms::open_or_create(&folder.path().join("k")).unwrap());
-        let index = Arc::new(ForgetfulIndex::default());
+        let index = Arc::new(MemoryIndex::new());
         let open = async || {
             let options = Options { chunk_size: 4096, segment_chunks: 4, ..Options::default() };
             Store::open(Arc::clone(&backend), index.clone(), Arc::clone(&kms), options).await.unwrap()
@@ -243,7 +213,7 @@ mod tests {
     async fn a_race_across_a_rotation_is_refused_and_leaves_no_head() {
         let Rotated { index, before, after } = rotated().await;
         let kept = write(&after, &[1, 2]).await.unwrap();
-        index.blind.store(true, Ordering::SeqCst);
+        index.blind();
         assert_eq!(write(&before, &[2, 1]).await.unwrap_err().kind(), ErrorKind::Conflict);
         let again = write(&before, &[2, 1]).await.unwrap();
         check(&before, &again, &[2, 1]).await;

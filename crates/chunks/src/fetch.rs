@@ -1,12 +1,16 @@
 //! Fetching blobs: from the index to a range of a pack to opened bytes, each failure naming the place.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use futures::future::try_join_all;
 use keys::cipher;
+use model::packs::PackState;
 use uuid::Uuid;
 
 use crate::blob::{Binding, BlobId, CHUNK_OVERHEAD, Kind, open_chunk};
-use crate::index::Location;
+use crate::head::HeadFields;
+use crate::index::{Found, Location};
 use crate::node::{Entry, NODE_LENGTH_MAX, Node};
 use crate::store::Store;
 use crate::{Error, ErrorKind, Result, pack};
@@ -22,8 +26,32 @@ pub(crate) struct Place {
 }
 
 impl Store {
-    /// Returns where `ids` lie; the order is kept, and an id that is all zero is at no place.
-    pub(crate) async fn locate(&self, domain: Uuid, ids: &[BlobId]) -> Result<Vec<Option<Location>>> {
+    /// Returns where `ids` lie, for a reader of `content`; the order is kept.
+    pub(crate) async fn locate(&self, domain: Uuid, content: Uuid, ids: &[BlobId]) -> Result<Vec<Option<Location>>> {
+        let found = self.find(domain, ids).await?;
+        for pack in condemned(&found) {
+            tracing::debug!(%pack, %content, "a content that is read leads to a condemned pack");
+            self.index().tripped(pack, content).await.map_err(|e| Error::index("revive a pack", e))?;
+        }
+        Ok(found.into_iter().map(|found| found.map(|found| found.location)).collect())
+    }
+
+    /// Returns where `ids` lie, for a writer that is going to refer to them: what is condemned is revived, and what
+    /// cannot be revived any more counts as unknown.
+    pub(crate) async fn claim(&self, domain: Uuid, ids: &[BlobId]) -> Result<Vec<Option<Location>>> {
+        let mut found = self.find(domain, ids).await?;
+        for pack in condemned(&found) {
+            if !self.index().revive(pack).await.map_err(|e| Error::index("revive a pack", e))? {
+                for lost in found.iter_mut().filter(|place| place.is_some_and(|place| place.location.pack == pack)) {
+                    *lost = None;
+                }
+            }
+        }
+        Ok(found.into_iter().map(|found| found.map(|found| found.location)).collect())
+    }
+
+    /// Returns what the index knows of `ids`, in the same order.
+    pub(crate) async fn find(&self, domain: Uuid, ids: &[BlobId]) -> Result<Vec<Option<Found>>> {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -35,9 +63,11 @@ impl Store {
         Ok(found)
     }
 
-    /// Fetches and opens a segment or root; also returns its place.
-    pub(crate) async fn fetch_node(&self, domain: Uuid, kind: Kind, entry: &Entry) -> Result<(Node, Place)> {
-        let location = self.locate(domain, &[entry.id]).await?[0].ok_or_else(|| not_indexed(kind, &entry.id))?;
+    /// Fetches and opens a segment or root of the content that `head` opens; also returns its place.
+    pub(crate) async fn fetch_node(&self, head: &HeadFields, kind: Kind, entry: &Entry) -> Result<(Node, Place)> {
+        let domain = head.domain;
+        let found = self.locate(domain, head.content, &[entry.id]).await?;
+        let location = found[0].ok_or_else(|| not_indexed(kind, &entry.id))?;
         let place = Place { entry: entry.clone(), location };
         if location.plain as usize > NODE_LENGTH_MAX
             || u64::from(location.stored) != u64::from(location.plain) + cipher::OVERHEAD as u64
@@ -84,6 +114,12 @@ impl Store {
         });
         Ok(try_join_all(reading).await?.concat())
     }
+}
+
+/// Returns the packs of `found` that are not sealed.
+fn condemned(found: &[Option<Found>]) -> BTreeSet<Uuid> {
+    let unsealed = found.iter().flatten().filter(|found| found.state != PackState::Sealed);
+    unsealed.map(|found| found.location.pack).collect()
 }
 
 pub(crate) fn binding(domain: Uuid, kind: Kind, place: &Place) -> Binding {

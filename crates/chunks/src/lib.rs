@@ -14,6 +14,7 @@ pub mod backend;
 mod blob;
 mod blocking;
 mod cache;
+mod collect;
 mod concat;
 mod descriptor;
 mod domain;
@@ -31,9 +32,12 @@ mod writer;
 
 pub use backend::{Backend, DirBackend, MemoryBackend};
 pub use blob::{BlobId, ZERO_ID};
+pub use collect::{CollectOptions, Collected, Fate, PackFate, Sum};
 pub use error::{Error, ErrorKind, Result};
 pub use head::Head;
-pub use index::{Index, IndexError, Location, MemoryIndex};
+pub use index::{
+    Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Session, Snapshot, Strays, Verdict,
+};
 pub use reader::Reader;
 pub use store::{Options, Store};
 pub use verify::{Scrubbed, Verified};

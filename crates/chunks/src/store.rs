@@ -81,6 +81,7 @@ impl Store {
     /// Removes the head of a content; it is no error when there is none. Whoever holds a copy of the head
     /// can still read the content until its chunks are collected.
     pub async fn forget(&self, content: Uuid) -> Result<()> {
+        self.index().forget(content).await.map_err(|e| Error::index("forget a content", e))?;
         self.backend().delete(&head::name(content)).await
     }
 
@@ -97,7 +98,7 @@ impl Store {
             };
             let (size, entries) = pack::read_footer(self.backend(), id, self.descriptor().store).await?;
             let blobs: Vec<_> = entries.iter().map(|entry| (entry.domain, entry.id, entry.location)).collect();
-            let added = self.index().add_pack(id, size, &blobs).await;
+            let added = self.index().add_pack(None, id, size, &blobs).await;
             added.map_err(|e| Error::index("record a pack", e))?;
         }
         Ok(names.len() as u64)
@@ -115,6 +116,10 @@ impl Store {
 
     pub(crate) fn index(&self) -> &dyn Index {
         &*self.0.index
+    }
+
+    pub(crate) fn shared_index(&self) -> Arc<dyn Index> {
+        Arc::clone(&self.0.index)
     }
 
     pub(crate) fn kms(&self) -> &dyn Kms {

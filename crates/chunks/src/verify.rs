@@ -8,6 +8,7 @@ use crate::blob::{BlobId, Kind, open_chunk};
 use crate::cache::Cache;
 use crate::domain::Domain;
 use crate::fetch::{Place, binding, misplaced};
+use crate::head::HeadFields;
 use crate::node::{Entry, NODE_LENGTH_MAX};
 use crate::pack::{self, PackEntry};
 use crate::store::Store;
@@ -44,6 +45,7 @@ pub struct Scrubbed {
 
 struct Verifier<'a> {
     store: &'a Store,
+    head: HeadFields,
     domain: Arc<Domain>,
     footers: Cache<Uuid, Arc<Vec<PackEntry>>>,
     verified: Verified,
@@ -59,7 +61,8 @@ impl Store {
         let reader = self.reader(head).await?;
         let domain = self.domain(reader.domain()).await?;
         let verified = Verified { length: reader.len(), ..Verified::default() };
-        let mut verifier = Verifier { store: self, domain, footers: Cache::new(FOOTERS_HELD), verified };
+        let mut verifier =
+            Verifier { store: self, head: *reader.head(), domain, footers: Cache::new(FOOTERS_HELD), verified };
         verifier.node(Kind::Root, reader.root()).await?;
         for index in 0..reader.segment_count() {
             verifier.node(Kind::Segment, &reader.segment_entry(index)).await?;
@@ -106,7 +109,7 @@ impl Verifier<'_> {
         if entry.is_zero() {
             return Ok(());
         }
-        let (node, place) = self.store.fetch_node(self.domain.id, kind, entry).await?;
+        let (node, place) = self.store.fetch_node(&self.head, kind, entry).await?;
         debug_assert!(place.location.plain as usize <= NODE_LENGTH_MAX);
         let stored = self.store.fetch_stored(kind, std::slice::from_ref(&place)).await?.remove(0);
         let footer = self.footer_entry(kind, &place).await?;

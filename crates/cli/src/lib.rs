@@ -20,6 +20,7 @@ mod progress;
 mod report;
 mod s3;
 mod server;
+mod store;
 
 use clap::{Args, Subcommand};
 
@@ -58,6 +59,9 @@ pub enum Command {
     /// Make and run servers from images
     #[command(subcommand)]
     Server(server::Server),
+    /// Look after the chunk store
+    #[command(subcommand)]
+    Store(store::Store),
     /// Manage projects
     #[command(subcommand)]
     Project(identity::Project),
@@ -95,6 +99,7 @@ async fn ask(command: Command, client: &Client, output: Output) -> Result<()> {
         Command::Image(command) => command.run(client, output).await,
         Command::Job(command) => command.run(client, output).await,
         Command::Server(command) => command.run(client, output).await,
+        Command::Store(command) => command.run(client, output).await,
         Command::Project(command) => command.run(client, output).await,
         Command::User(command) => command.run(client, output).await,
         Command::Key(command) => command.run(client, output).await,

@@ -12,6 +12,7 @@ pub mod ids;
 pub mod images;
 pub mod jobs;
 pub mod names;
+pub mod packs;
 pub mod servers;
 
 pub use clock::{Clock, Timestamp};

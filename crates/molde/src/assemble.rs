@@ -13,6 +13,8 @@ use crate::clock::SystemClock;
 use crate::config::{Acceleration, Config, Network};
 use crate::data::Data;
 
+const HOUR: u32 = 3600;
+const DAY: u32 = 24 * HOUR;
 /// Pieces of blocking work at once, for each processor: they also wait for the store.
 const PERMITS_A_CPU: usize = 4;
 
@@ -22,8 +24,8 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
     let url = config.catalog.url.clone().unwrap_or_else(|| format!("sqlite://{}", data.path("catalog.db").display()));
     let catalog = Catalog::connect(&url).await.context("cannot open the catalog")?;
     let backend = Arc::new(DirBackend::open(&data.path("store")).await.context("cannot open the store")?);
-    let index = Arc::new(CatalogIndex::new(catalog.clone()));
-    let store = Store::open(backend, index, Arc::clone(&kms) as _, Options::default())
+    let index = Arc::new(CatalogIndex::new(catalog.clone(), config.collection.stray_days.saturating_mul(DAY)));
+    let store = Store::open(backend, Arc::clone(&index) as _, Arc::clone(&kms) as _, Options::default())
         .await
         .context("cannot open the store")?;
     let acceleration = match config.compute.acceleration {
@@ -43,9 +45,10 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         token_seconds: config.identity.token_seconds,
         node: data.node()?,
         job_workers: config.jobs.workers,
+        collect_seconds: config.collection.every_hours.saturating_mul(HOUR),
         bases: data.path("bases"),
         blocking_permits: cpus * PERMITS_A_CPU,
         abort_at,
     };
-    Ok(Service::new(Parts { catalog, store, kms, driver, clock: Arc::new(SystemClock), settings }))
+    Ok(Service::new(Parts { catalog, store, index, kms, driver, clock: Arc::new(SystemClock), settings }))
 }

@@ -247,6 +247,15 @@ pub(crate) fn record(service: &Service, project: ProjectId, id: ContentId, head:
     Content { id, project, length: head.length, head: head.bytes, created_at: service.now() }
 }
 
+/// Records a content that the store keeps.
+pub(crate) async fn commit(tx: &mut Tx, content: &Content) -> Result<()> {
+    if contents::commit(tx, content).await? {
+        return Ok(());
+    }
+    Err(Error::conflict("the bytes waited for so long to be recorded that they were given up")
+        .with_hint("send them again, or begin the job again"))
+}
+
 /// Opens a content for reading.
 pub(crate) async fn open(service: &Service, id: ContentId) -> Result<chunks::Reader> {
     let mut tx = service.parts.catalog.read().await?;

@@ -120,6 +120,12 @@ impl Error {
         text
     }
 
+    /// Takes the sentences of the causes into the message, for those who operate the server.
+    #[must_use]
+    pub(crate) fn with_causes(self) -> Self {
+        Self { message: self.chain(), ..self }
+    }
+
     /// Returns the kind.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

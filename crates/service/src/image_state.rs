@@ -4,6 +4,7 @@ use catalog::{Tx, contents, images};
 use model::contents::Content;
 use model::images::{Image, ImageState};
 
+use crate::content;
 use crate::error::{Error, Result};
 
 /// Moves an image along the table of allowed moves, or says why not.
@@ -39,7 +40,7 @@ pub(crate) async fn activate(tx: &mut Tx, image: &mut Image, content: &Content) 
     let from = image.state;
     move_to(image, ImageState::Active)?;
     if contents::get(tx, content.id).await?.is_none() {
-        contents::insert(tx, content).await?;
+        content::commit(tx, content).await?;
     }
     image.content = Some(content.id);
     image.size = Some(content.length);

@@ -1,37 +1,223 @@
-//! The chunk store's index over the catalog: where each chunk lies.
+//! The chunk store's index over the catalog: where each chunk lies, who writes, what is kept, how packs stand.
+
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use catalog::{Catalog, chunks as rows};
-use chunks::{BlobId, Index, IndexError, Location};
+use catalog::{Catalog, Tx, chunks as rows, contents, packs, sessions, strays};
+use chunks::{BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Session, Snapshot, Strays, Verdict};
+use model::packs::{PackEvent, Standing};
 use uuid::Uuid;
+
+/// How long a process may be silent before what it writes is given up, in seconds.
+const LEASE_SECONDS: u32 = 120;
+/// How long a content that is whole may wait for its record, unless a job is on its way to commit it, in seconds.
+const KEPT_SECONDS: u32 = 3600;
 
 /// Answers the chunk store from the catalog.
 pub struct CatalogIndex {
     catalog: Catalog,
+    /// Names this run of this program, so that its sessions end with it.
+    process: String,
+    /// How long a head without a record stays, in seconds.
+    stray_seconds: u32,
+    abandoned: Mutex<Vec<u64>>,
 }
 
 impl CatalogIndex {
-    /// Makes an index over `catalog`.
+    /// Makes an index over `catalog`; heads that no record names are removed after `stray_seconds`.
     #[must_use]
-    pub fn new(catalog: Catalog) -> Self {
-        Self { catalog }
+    pub fn new(catalog: Catalog, stray_seconds: u32) -> Self {
+        Self { catalog, process: Uuid::new_v4().to_string(), stray_seconds, abandoned: Mutex::default() }
+    }
+
+    /// Says that this process lives, and ends what its writers gave up; to be called several times in [`LEASE_SECONDS`].
+    pub(crate) async fn tend(&self) -> Result<(), catalog::Error> {
+        let abandoned = std::mem::take(&mut *self.abandoned());
+        let mut tx = self.catalog.write().await?;
+        sessions::end(&mut tx, &abandoned).await?;
+        sessions::renew(&mut tx, &self.process, LEASE_SECONDS).await?;
+        tx.commit().await
+    }
+
+    fn abandoned(&self) -> std::sync::MutexGuard<'_, Vec<u64>> {
+        self.abandoned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn is_over(&self, tx: &mut Tx, session: Option<Session>) -> Result<bool, catalog::Error> {
+        match session {
+            Some(session) => Ok(!sessions::is_open(tx, session.0).await?),
+            None => Ok(false),
+        }
     }
 }
 
 #[async_trait]
 impl Index for CatalogIndex {
-    async fn find(&self, domain: Uuid, ids: &[BlobId]) -> Result<Vec<Option<Location>>, IndexError> {
+    async fn find(&self, domain: Uuid, ids: &[BlobId]) -> Result<Vec<Option<Found>>, IndexError> {
         let mut tx = self.catalog.read().await?;
         let found = rows::find(&mut tx, domain, ids).await?;
-        Ok(found.into_iter().map(|location| location.map(from_row)).collect())
+        let found = found.into_iter();
+        Ok(found.map(|found| found.map(|row| Found { location: from_row(row.location), state: row.state })).collect())
     }
 
-    async fn add_pack(&self, pack: Uuid, size: u64, blobs: &[(Uuid, BlobId, Location)]) -> Result<(), IndexError> {
+    async fn begin(&self, content: Uuid) -> Result<Option<Session>, IndexError> {
+        let mut tx = self.catalog.write().await?;
+        let number = sessions::begin(&mut tx, &content.to_string(), &self.process, LEASE_SECONDS).await?;
+        tx.commit().await?;
+        Ok(number.map(Session))
+    }
+
+    fn abandon(&self, session: Session) {
+        self.abandoned().push(session.0);
+    }
+
+    async fn add_pack(
+        &self,
+        session: Option<Session>,
+        pack: Uuid,
+        size: u64,
+        blobs: &[(Uuid, BlobId, Location)],
+    ) -> Result<bool, IndexError> {
         let blobs: Vec<_> = blobs.iter().map(|(domain, id, location)| (*domain, *id, to_row(*location))).collect();
         let mut tx = self.catalog.write().await?;
-        rows::add_pack(&mut tx, pack, size, &blobs).await?;
+        if self.is_over(&mut tx, session).await? {
+            return Ok(false);
+        }
+        let writer = session.map_or(0, |session| session.0);
+        rows::add_pack(&mut tx, writer, pack, size, &blobs).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn revive(&self, pack: Uuid) -> Result<bool, IndexError> {
+        let mut tx = self.catalog.write().await?;
+        let revived = packs::revive(&mut tx, pack).await?;
+        tx.commit().await?;
+        Ok(revived)
+    }
+
+    async fn tripped(&self, pack: Uuid, content: Uuid) -> Result<(), IndexError> {
+        let mut tx = self.catalog.write().await?;
+        if !sessions::is_kept(&mut tx, &content.to_string()).await? {
+            return Ok(());
+        }
+        let standing = packs::standing(&mut tx, pack).await?;
+        if standing.is_some_and(|standing| standing.marks > 0) {
+            let reason = format!("content {content} leads to pack {pack}, which was about to be removed");
+            tracing::error!(%content, %pack, "a kept content leads to a pack that was about to be removed");
+            packs::set_alarm(&mut tx, Some(&reason)).await?;
+        }
+        packs::revive(&mut tx, pack).await?;
         Ok(tx.commit().await?)
     }
+
+    async fn keep(&self, session: Session, head: &[u8], sources: &[Uuid]) -> Result<Keeping, IndexError> {
+        // In the order of their ids, so that two of them with the same sources wait for each other.
+        let mut sources: Vec<String> = sources.iter().map(Uuid::to_string).collect();
+        sources.sort_unstable();
+        sources.dedup();
+        let mut tx = self.catalog.write().await?;
+        let kept = sessions::keep(&mut tx, session.0, head, &sources, KEPT_SECONDS).await?;
+        tx.commit().await?;
+        Ok(match kept {
+            sessions::Keeping::Kept => Keeping::Kept,
+            sessions::Keeping::GivenUp => Keeping::GivenUp,
+            sessions::Keeping::SourceGone(source) => Keeping::SourceGone(source.parse()?),
+        })
+    }
+
+    async fn forget(&self, content: Uuid) -> Result<(), IndexError> {
+        let mut tx = self.catalog.write().await?;
+        sessions::forget(&mut tx, &content.to_string()).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn end_silent(&self) -> Result<u64, IndexError> {
+        self.tend().await?;
+        let mut tx = self.catalog.write().await?;
+        let ended = sessions::end_silent(&mut tx).await?;
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    async fn snapshot(&self) -> Result<Snapshot, IndexError> {
+        // One transaction that reads one moment: what is kept before and what replaces it are seen together.
+        let mut tx = self.catalog.read().await?;
+        let mut heads = contents::heads(&mut tx).await?;
+        heads.extend(sessions::heads(&mut tx).await?);
+        Ok(Snapshot {
+            oldest_session: sessions::oldest(&mut tx).await?,
+            heads,
+            packs: packs::list(&mut tx).await?.into_iter().map(pack_row).collect(),
+        })
+    }
+
+    async fn judge(
+        &self,
+        row: &PackRow,
+        verdict: Verdict,
+        blobs: &[(Uuid, BlobId)],
+    ) -> Result<Option<Standing>, IndexError> {
+        let writer = row.writer;
+        let event = move |last_session| match verdict {
+            Verdict::Referenced => PackEvent::Referenced,
+            Verdict::Unreferenced { oldest_session } => {
+                PackEvent::Unreferenced { oldest_session, writer, last_session }
+            }
+        };
+        let mut tx = self.catalog.write().await?;
+        let standing = packs::judge(&mut tx, row.id, row.standing, event, blobs).await?;
+        tx.commit().await?;
+        Ok(standing)
+    }
+
+    async fn remove_pack(&self, pack: Uuid) -> Result<(), IndexError> {
+        let mut tx = self.catalog.write().await?;
+        packs::delete(&mut tx, pack).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn relocate(&self, session: Session, pack: Uuid, size: u64, moved: &[Moved]) -> Result<bool, IndexError> {
+        let moved: Vec<_> = moved.iter().map(|moved| (moved.domain, moved.id, moved.from, to_row(moved.to))).collect();
+        let mut tx = self.catalog.write().await?;
+        if self.is_over(&mut tx, Some(session)).await? {
+            return Ok(false);
+        }
+        rows::add_pack(&mut tx, session.0, pack, size, &[]).await?;
+        rows::relocate(&mut tx, &moved).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    async fn strays(&self, packs: &[Uuid], heads: &[Uuid]) -> Result<Strays, IndexError> {
+        let mut tx = self.catalog.write().await?;
+        let strays = Strays {
+            packs: strays::packs(&mut tx, packs).await?,
+            heads: strays::heads(&mut tx, heads, self.stray_seconds).await?,
+        };
+        tx.commit().await?;
+        Ok(strays)
+    }
+
+    async fn remove_strays(&self, removed: &Strays) -> Result<(), IndexError> {
+        let mut tx = self.catalog.write().await?;
+        for pack in &removed.packs {
+            strays::delete_pack(&mut tx, *pack).await?;
+        }
+        for content in &removed.heads {
+            strays::delete_head(&mut tx, *content).await?;
+        }
+        Ok(tx.commit().await?)
+    }
+
+    async fn alarm(&self) -> Result<Option<String>, IndexError> {
+        let mut tx = self.catalog.read().await?;
+        Ok(packs::alarm(&mut tx).await?)
+    }
+}
+
+fn pack_row(packs::Pack { id, size, writer, standing }: packs::Pack) -> PackRow {
+    PackRow { id, size, writer, standing }
 }
 
 fn from_row(rows::Location { pack, offset, stored, plain, generation }: rows::Location) -> Location {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use catalog::{contents, objects};
+use catalog::objects;
 use model::buckets::Object;
 use model::identity::{Principal, Role};
 use model::names::{OBJECT_KEY_MAX, check_object_key};
@@ -202,7 +202,7 @@ impl Objects<'_> {
     pub(crate) async fn publish(&self, content: Option<&model::contents::Content>, object: &Object) -> Result<()> {
         let mut tx = self.0.parts.catalog.write().await?;
         if let Some(content) = content {
-            contents::insert(&mut tx, content).await?;
+            content::commit(&mut tx, content).await?;
         }
         let replaced = objects::put(&mut tx, object).await?;
         let released = match replaced.filter(|replaced| *replaced != object.content) {

@@ -9,6 +9,7 @@ use model::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::blocking::Permits;
+use crate::index::CatalogIndex;
 
 /// Numbers and places that configuration may change.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Settings {
     pub node: String,
     /// Jobs that run at once on this node.
     pub job_workers: usize,
+    /// Seconds between two collections of garbage; 0 for none by itself.
+    pub collect_seconds: u32,
     /// Folder for images' disks as local base files of servers.
     pub bases: PathBuf,
     /// Pieces of blocking work (reading disks, hashing passwords) that run at once.
@@ -35,6 +38,8 @@ pub struct Parts {
     pub catalog: catalog::Catalog,
     /// What is kept.
     pub store: chunks::Store,
+    /// The store's index over the catalog.
+    pub index: Arc<CatalogIndex>,
     /// Who may read bytes.
     pub kms: Arc<dyn keys::Kms>,
     /// Where servers run.

@@ -118,7 +118,12 @@ impl Uploads<'_> {
         }
         drop(tx);
         let id = ContentId::new();
-        let head = self.0.parts.store.concat(who.project.id.uuid(), id.uuid(), &heads).await?;
+        let joined = self.0.parts.store.concat(who.project.id.uuid(), id.uuid(), &heads).await;
+        if joined.as_ref().is_err_and(|error| error.kind() == chunks::ErrorKind::Conflict) {
+            // Its parts are gone, most likely because the upload is: then that is the answer.
+            at.find(&mut self.0.parts.catalog.read().await?, who).await?;
+        }
+        let head = joined?;
         let content = content::record(self.0, who.project.id, id, head);
         let object = Object {
             bucket: upload.bucket,
@@ -150,7 +155,7 @@ impl Uploads<'_> {
         let mut tx = self.0.parts.catalog.write().await?;
         // Asked again: the upload may have been completed or aborted while the part was on its way.
         at.find(&mut tx, who).await?;
-        contents::insert(&mut tx, content).await?;
+        content::commit(&mut tx, content).await?;
         let released = match parts::put(&mut tx, at.upload, part).await? {
             Some(replaced) => content::release(&mut tx, replaced).await?,
             None => None,
@@ -164,7 +169,7 @@ impl Uploads<'_> {
     async fn finish(&self, who: &Principal, at: UploadAt<'_>, content: &Content, object: &Object) -> Result<()> {
         let mut tx = self.0.parts.catalog.write().await?;
         at.find(&mut tx, who).await?;
-        contents::insert(&mut tx, content).await?;
+        content::commit(&mut tx, content).await?;
         let replaced = catalog::objects::put(&mut tx, object).await?;
         let mut released = remove_upload(&mut tx, at.upload).await?;
         if let Some(replaced) = replaced {

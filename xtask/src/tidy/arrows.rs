@@ -26,7 +26,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
         &["molde-catalog", "molde-chunks", "molde-compute", "molde-disk", "molde-guest", "molde-keys", "molde-model"],
     ),
     ("molde-catalog", &["molde-model"]),
-    ("molde-chunks", &["molde-keys"]),
+    ("molde-chunks", &["molde-keys", "molde-model"]),
     ("molde-guest", &["molde-disk"]),
     ("molde-nbd", &["molde-disk"]),
     ("molde-compute", &["molde-model"]),

@@ -6,6 +6,7 @@ mod images;
 mod inspection;
 mod jobs;
 mod servers;
+mod store;
 mod wire;
 
 use axum::extract::{Request, State};
@@ -42,6 +43,9 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/projects/{project}/users/{user}/roles/{role}", put(identity::grant).delete(identity::revoke))
         .route("/molde/v1/access-keys", get(identity::access_keys).post(identity::create_access_key))
         .route("/molde/v1/access-keys/{key}", delete(identity::delete_access_key))
+        .route("/molde/v1/store", get(store::show))
+        .route("/molde/v1/store/collect", post(store::collect))
+        .route("/molde/v1/store/clear-alarm", post(store::clear_alarm))
         .route_layer(from_fn_with_state(state.clone(), guard));
     Router::new()
         .route("/molde/v1", get(about))

@@ -6,6 +6,7 @@
 
 mod buckets;
 mod chunks;
+mod collection;
 mod contents;
 mod fixture;
 mod identity;
@@ -65,6 +66,15 @@ promises! {
         are_found_in_the_order_asked,
         first_location_wins,
         many_writers_add_the_same_chunks,
+    }
+    collection {
+        sessions_are_numbered_and_kept_until_they_are_committed,
+        silent_sessions_are_given_up,
+        packs_move_by_the_table_and_only_from_where_they_stood,
+        chunks_move_and_are_forgotten,
+        strays_are_named_when_nobody_can_come_for_them,
+        sources_must_be_kept,
+        one_of_many_nodes_collects,
     }
     images {
         come_back_whole,

@@ -18,7 +18,7 @@ use crate::fetch::{Place, misplaced, not_indexed};
 use crate::head::HeadFields;
 use crate::node::{Entry, Node};
 use crate::store::Store;
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
 
 /// Segments that a reader holds, so that a walk in several places does not fetch them again and again.
 const SEGMENTS_HELD: usize = 16;
@@ -62,7 +62,7 @@ impl Reader {
         }
         let mut entries = Vec::new();
         if !root.is_zero() {
-            let (node, place) = store.fetch_node(head.domain, Kind::Root, &root).await?;
+            let (node, place) = store.fetch_node(&head, Kind::Root, &root).await?;
             check(&node, head.chunk_size, head.length, store.segment_size())
                 .map_err(|e| misplaced(Kind::Root, &place, e))?;
             entries = node.entries;
@@ -133,9 +133,34 @@ impl Reader {
         Ok((zero, end.min(self.len()) - offset))
     }
 
-    /// Returns pieces of `range`, which lies in at most one window. Whole chunks are fetched together; a part
-    /// of a chunk comes from the chunks that are held.
+    /// Returns pieces of `range`, which lies in at most one window.
     async fn window(&self, range: Range<u64>) -> Result<Vec<Bytes>> {
+        match self.pieces(range.clone()).await {
+            // Compaction may have moved the chunks since the places were looked up.
+            Err(error) if error.kind() == ErrorKind::Corrupt && self.has_moved(&range).await? => {
+                self.pieces(range).await
+            }
+            pieces => pieces,
+        }
+    }
+
+    /// Looks up anew where the chunks of `range` lie, and returns whether any lies elsewhere than was known.
+    async fn has_moved(&self, range: &Range<u64>) -> Result<bool> {
+        let segment_size = self.0.store.segment_size();
+        let mut moved = false;
+        for index in range.start / segment_size..=(range.end - 1) / segment_size {
+            let before = self.0.segments.take(index);
+            let after = self.segment(index).await?;
+            let places = |segment: &Segment| {
+                segment.places.iter().map(|place| place.as_ref().map(|place| place.location)).collect::<Vec<_>>()
+            };
+            moved |= before.as_deref().map(places) != after.as_deref().map(places);
+        }
+        Ok(moved)
+    }
+
+    /// Whole chunks are fetched together; a part of a chunk comes from the chunks that are held.
+    async fn pieces(&self, range: Range<u64>) -> Result<Vec<Bytes>> {
         let chunk_size = self.chunk_size();
         let (mut pieces, mut wanted, mut slots) = (Vec::new(), Vec::new(), Vec::new());
         for index in range.start / chunk_size..=(range.end - 1) / chunk_size {
@@ -173,6 +198,10 @@ impl Reader {
 
     pub(crate) fn domain(&self) -> Uuid {
         self.0.head.domain
+    }
+
+    pub(crate) fn head(&self) -> &HeadFields {
+        &self.0.head
     }
 
     /// Returns the entry of the root blob.
@@ -218,11 +247,11 @@ impl Reader {
 
     async fn load_segment(&self, index: u64, entry: &Entry) -> Result<Arc<Segment>> {
         let (store, head) = (&self.0.store, &self.0.head);
-        let (node, place) = store.fetch_node(head.domain, Kind::Segment, entry).await?;
+        let (node, place) = store.fetch_node(head, Kind::Segment, entry).await?;
         let length = self.segment_length(index);
         check(&node, head.chunk_size, length, self.chunk_size()).map_err(|e| misplaced(Kind::Segment, &place, e))?;
         let ids: Vec<_> = node.entries.iter().filter(|entry| !entry.is_zero()).map(|entry| entry.id).collect();
-        let mut found = store.locate(head.domain, &ids).await?.into_iter();
+        let mut found = store.locate(head.domain, head.content, &ids).await?.into_iter();
         let mut places = Vec::with_capacity(node.entries.len());
         for (number, entry) in node.entries.into_iter().enumerate() {
             if entry.is_zero() {

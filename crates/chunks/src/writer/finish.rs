@@ -25,7 +25,13 @@ impl Writer {
         }
         let root = self.write_root().await?;
         self.packer.settle().await?;
-        self.write_head(&root).await
+        let (head, made) = self.write_head(&root).await?;
+        let kept = self.writing.keep(&head, &self.sources).await;
+        // What another writer of the same content has made may be kept by it.
+        if made && kept.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
+            self.store.backend().delete(&head::name(head.content)).await?;
+        }
+        kept.map(|()| head)
     }
 
     /// Lists a chunk as the next of the content.
@@ -79,6 +85,11 @@ impl Writer {
         Ok(true)
     }
 
+    /// Notes contents whose entries are appended: they must still be kept when this one is.
+    pub(crate) fn reuse(&mut self, sources: impl IntoIterator<Item = uuid::Uuid>) {
+        self.sources.extend(sources);
+    }
+
     /// Returns whether the content so far is a whole number of chunks.
     pub(crate) fn is_aligned(&self) -> bool {
         self.length.is_multiple_of(u64::from(self.store.chunk_size()))
@@ -111,7 +122,7 @@ impl Writer {
             (domain.blob_id(kind, &plain), plain.len(), node)
         };
         let (id, plain, node) = self.store.cpu().run(identify).await;
-        if let Some(location) = self.store.locate(self.domain.id, &[id]).await?[0] {
+        if let Some(location) = self.store.claim(self.domain.id, &[id]).await?[0] {
             return Ok(Entry { id, key: self.domain.stored_key(location.generation, &id).await? });
         }
         let entry = Entry { id, key: self.domain.new_key(&id) };
@@ -124,23 +135,24 @@ impl Writer {
         Ok(entry)
     }
 
-    async fn write_head(&self, root: &Entry) -> Result<Head> {
+    /// Writes the head, and returns whether it was not there before.
+    async fn write_head(&self, root: &Entry) -> Result<(Head, bool)> {
         let fields = HeadFields {
-            content: self.content,
+            content: self.writing.content,
             domain: self.domain.id,
             length: self.length,
             chunk_size: self.store.chunk_size(),
             root: root.id,
         };
         let head = fields.seal(root, self.store.kms()).await?;
-        match self.store.backend().put(&head::name(self.content), vec![Bytes::from(head.bytes.clone())]).await {
-            Ok(()) => Ok(head),
+        match self.store.backend().put(&head::name(self.writing.content), vec![Bytes::from(head.bytes.clone())]).await {
+            Ok(()) => Ok((head, true)),
             Err(error) if error.kind() == ErrorKind::Exists => {
-                let stored = self.store.head(self.content).await?;
+                let stored = self.store.head(self.writing.content).await?;
                 if HeadFields::parse(&stored.bytes)? == fields {
-                    return Ok(stored);
+                    return Ok((stored, false));
                 }
-                let message = format!("content {} exists already with other bytes", self.content);
+                let message = format!("content {} exists already with other bytes", self.writing.content);
                 Err(Error::new(ErrorKind::Exists, message).with_source(error))
             }
             Err(error) => Err(error),

@@ -11,6 +11,7 @@
 
 mod finish;
 mod packer;
+mod writing;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use bytes::Bytes;
 use uuid::Uuid;
 
 use self::packer::Packer;
+pub(crate) use self::writing::{Writing, given_up};
 use crate::blob::{Binding, BlobId, Kind, is_zero, seal_chunk};
 use crate::blocking::Job;
 use crate::domain::Domain;
@@ -52,7 +54,9 @@ pub struct WriteStats {
 pub struct Writer {
     store: Store,
     domain: Arc<Domain>,
-    content: Uuid,
+    writing: Writing,
+    /// Contents of which it reuses blobs without having looked them up.
+    sources: Vec<Uuid>,
     length: u64,
     stats: WriteStats,
     broken: bool,
@@ -87,17 +91,19 @@ enum Sealing {
 impl Store {
     /// Starts writing the content `content` into the dedup domain `domain`, which is made when it is new.
     pub async fn writer(&self, domain: Uuid, content: Uuid) -> Result<Writer> {
-        Ok(Writer::new(self.clone(), self.domain(domain).await?, content))
+        let domain = self.domain(domain).await?;
+        Ok(Writer::new(self.clone(), domain, Writing::begin(self, content).await?))
     }
 }
 
 impl Writer {
-    pub(crate) fn new(store: Store, domain: Arc<Domain>, content: Uuid) -> Self {
-        let packer = Packer::new(store.clone(), domain.id);
+    fn new(store: Store, domain: Arc<Domain>, writing: Writing) -> Self {
+        let packer = Packer::new(store.clone(), domain.id, writing.session);
         Self {
             store,
             domain,
-            content,
+            writing,
+            sources: Vec::new(),
             length: 0,
             stats: WriteStats::default(),
             broken: false,
@@ -167,7 +173,7 @@ impl Writer {
     /// Marks the writer broken until the call that begins here succeeds, and counts `length` bytes.
     fn begin(&mut self, length: u64) -> Result<()> {
         if std::mem::replace(&mut self.broken, true) {
-            let message = format!("the writer of content {} failed before and cannot go on", self.content);
+            let message = format!("the writer of content {} failed before and cannot go on", self.writing.content);
             return Err(Error::invalid(message).with_hint("write the content again from its beginning"));
         }
         self.length = match self.length.checked_add(length) {
@@ -291,7 +297,7 @@ async fn identify(store: Store, domain: Arc<Domain>, batch: Vec<Vec<u8>>) -> Res
         Identified::Data { id, location, .. } => Some((*id, location)),
     });
     let (ids, places): (Vec<_>, Vec<_>) = data.unzip();
-    for (place, found) in places.into_iter().zip(store.locate(domain_id, &ids).await?) {
+    for (place, found) in places.into_iter().zip(store.claim(domain_id, &ids).await?) {
         *place = found;
     }
     Ok(batch)

@@ -6,8 +6,10 @@ use uuid::Uuid;
 
 use crate::blob::BlobId;
 use crate::blocking::Job;
+use crate::index::Session;
 use crate::pack::{self, FullPack, PackBuilder, SealedBlob};
 use crate::store::Store;
+use crate::writer::given_up;
 use crate::{Error, ErrorKind, Result};
 
 /// Ids that are remembered at least; above two packs of blobs, so that nothing is forgotten before it is
@@ -18,6 +20,7 @@ const RECENT_MIN: usize = 4 * pack::BLOBS_MAX;
 pub(super) struct Packer {
     store: Store,
     domain: Uuid,
+    session: Session,
     open: PackBuilder,
     in_flight: Option<Job<Result<()>>>,
     recent: Recent,
@@ -26,9 +29,9 @@ pub(super) struct Packer {
 }
 
 impl Packer {
-    pub(super) fn new(store: Store, domain: Uuid) -> Self {
+    pub(super) fn new(store: Store, domain: Uuid, session: Session) -> Self {
         let open = store.new_pack();
-        Self { store, domain, open, in_flight: None, recent: Recent::default(), stored_bytes: 0 }
+        Self { store, domain, session, open, in_flight: None, recent: Recent::default(), stored_bytes: 0 }
     }
 
     /// Returns whether this packer was promised the blob before; if not, the caller now promises it.
@@ -58,7 +61,7 @@ impl Packer {
         self.wait().await?;
         let next = self.store.new_pack();
         let full = std::mem::replace(&mut self.open, next).finish();
-        self.in_flight = Some(Job::spawn(write_pack(self.store.clone(), self.domain, full)));
+        self.in_flight = Some(Job::spawn(write_pack(self.store.clone(), self.domain, self.session, full)));
         Ok(())
     }
 
@@ -71,21 +74,23 @@ impl Packer {
 }
 
 /// Makes a pack durable, then its index rows.
-async fn write_pack(store: Store, domain: Uuid, pack: FullPack) -> Result<()> {
+async fn write_pack(store: Store, domain: Uuid, session: Session, pack: FullPack) -> Result<()> {
     store.backend().put(&pack::name(pack.id), pack.parts).await?;
     let blobs: Vec<_> = pack.entries.iter().map(|entry| (entry.domain, entry.id, entry.location)).collect();
-    let added = store.index().add_pack(pack.id, pack.size, &blobs).await;
-    added.map_err(|e| Error::index("record a pack", e))?;
+    let added = store.index().add_pack(Some(session), pack.id, pack.size, &blobs).await;
+    if !added.map_err(|e| Error::index("record a pack", e))? {
+        return Err(given_up());
+    }
     // Another writer may have stored one of the blobs meanwhile. That is no harm unless the domain's secret
     // was rotated between the two: then the index leads to a blob that our keys do not open.
     let ids: Vec<_> = pack.entries.iter().map(|entry| entry.id).collect();
-    let found = store.locate(domain, &ids).await?;
+    let found = store.find(domain, &ids).await?;
     for (entry, found) in pack.entries.iter().zip(found) {
         let Some(found) = found else {
             let message = format!("the chunk index forgot what it was told about pack {}", pack.id);
             return Err(Error::new(ErrorKind::Io, message));
         };
-        if found.generation != entry.location.generation {
+        if found.location.generation != entry.location.generation {
             return Err(Error::new(ErrorKind::Conflict, "the secret of the dedup domain was rotated during a write")
                 .with_hint("write the content again"));
         }

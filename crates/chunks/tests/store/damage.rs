@@ -3,15 +3,13 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use chunks::{
-    Backend, BlobId, ErrorKind, Head, Index, IndexError, Location, MemoryBackend, MemoryIndex, Result, Store,
-};
+use chunks::{Backend, ErrorKind, Found, Head, Location, MemoryBackend, MemoryIndex, Result, Store};
 use keys::Kms;
 use uuid::Uuid;
 
 use crate::support::{CHUNK, DOMAIN, SEGMENT, kms, noise, read_all, small, write};
+use crate::watched_index::{Watch, WatchedIndex};
 
 struct Victim {
     backend: Arc<MemoryBackend>,
@@ -166,26 +164,11 @@ async fn any_head_is_refused_without_harm() {
 
 type Lie = fn(&mut Location);
 
-struct LyingIndex {
-    inner: Arc<MemoryIndex>,
-    lie: Lie,
-}
+struct Liar(Lie);
 
-#[async_trait]
-impl Index for LyingIndex {
-    async fn find(&self, domain: Uuid, ids: &[BlobId]) -> std::result::Result<Vec<Option<Location>>, IndexError> {
-        let mut found = self.inner.find(domain, ids).await?;
-        found.iter_mut().flatten().for_each(self.lie);
-        Ok(found)
-    }
-
-    async fn add_pack(
-        &self,
-        pack: Uuid,
-        size: u64,
-        blobs: &[(Uuid, BlobId, Location)],
-    ) -> std::result::Result<(), IndexError> {
-        self.inner.add_pack(pack, size, blobs).await
+impl Watch for Liar {
+    fn found(&self, found: &mut [Option<Found>]) {
+        found.iter_mut().flatten().for_each(|found| (self.0)(&mut found.location));
     }
 }
 
@@ -205,7 +188,7 @@ async fn an_index_that_lies_never_yields_wrong_bytes() {
         |location| location.pack = Uuid::nil(),
     ];
     for (number, lie) in lies.into_iter().enumerate() {
-        let index = Arc::new(LyingIndex { inner: victim.index.clone(), lie });
+        let index = Arc::new(WatchedIndex { inner: victim.index.clone(), watch: Arc::new(Liar(lie)) });
         let store = Store::open(victim.backend.clone(), index, victim.kms.clone(), small()).await.unwrap();
         let error = read_all(&store, &victim.head.bytes).await.expect_err("a lie went unseen");
         assert_eq!(error.kind(), ErrorKind::Corrupt, "lie {number}: {error}");

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chunks::{Backend, BlobId, Error, ErrorKind, Head, Index, IndexError, Location, Options, Result, Store};
+use chunks::{Backend, Error, ErrorKind, Head, Options, Result, Store};
 use futures::TryStreamExt;
 use keys::{Kms, LocalKms};
 use uuid::Uuid;
+
+use crate::watched_index::Watch;
 
 pub(crate) const CHUNK: usize = 4096;
 pub(crate) const SEGMENT: usize = 4 * CHUNK;
@@ -110,28 +112,9 @@ impl Backend for MortalBackend {
     }
 }
 
-pub(crate) struct MortalIndex {
-    pub(crate) inner: Arc<dyn Index>,
-    pub(crate) life: Arc<Mortal>,
-}
-
-#[async_trait]
-impl Index for MortalIndex {
-    async fn find(&self, domain: Uuid, ids: &[BlobId]) -> std::result::Result<Vec<Option<Location>>, IndexError> {
-        if self.life.call().1 { self.inner.find(domain, ids).await } else { Err("dead".into()) }
-    }
-
-    async fn add_pack(
-        &self,
-        pack: Uuid,
-        size: u64,
-        blobs: &[(Uuid, BlobId, Location)],
-    ) -> std::result::Result<(), IndexError> {
-        let (happens, told) = self.life.call();
-        if happens {
-            self.inner.add_pack(pack, size, blobs).await?;
-        }
-        if told { Ok(()) } else { Err("dead".into()) }
+impl Watch for Mortal {
+    fn call(&self) -> (bool, bool) {
+        Mortal::call(self)
     }
 }
 

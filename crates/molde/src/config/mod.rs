@@ -8,6 +8,10 @@
 //! acceleration = "auto"                       # auto, kvm or tcg
 //! network = "restricted"                      # restricted, or open: guests reach what this host reaches
 //!
+//! [collection]
+//! every_hours = 6                             # 0: garbage is only collected when `molde store gc` asks for it
+//! stray_days = 7                              # how long an object that no record names is kept
+//!
 //! [api]
 //! public_url = "https://images.example"       # what clients are told; default: the listening address
 //! ```
@@ -27,6 +31,23 @@ pub(crate) struct Config {
     pub(crate) catalog: Catalog,
     pub(crate) compute: Compute,
     pub(crate) jobs: Jobs,
+    pub(crate) collection: Collection,
+}
+
+/// Collection of garbage in the chunk store.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Collection {
+    /// Hours between two collections; 0 for none but those that are asked for.
+    pub(crate) every_hours: u32,
+    /// Days after which a head that no record names is removed.
+    pub(crate) stray_days: u32,
+}
+
+impl Default for Collection {
+    fn default() -> Self {
+        Self { every_hours: 6, stray_days: 7 }
+    }
 }
 
 /// The REST listener.

@@ -78,7 +78,7 @@ impl Work for ExportImageWork {
         if let Some(head) = &written.head {
             let content =
                 Content { id, project: run.job.project, length: written.length, head: decode(head)?, created_at: now };
-            contents::insert(tx, &content).await?;
+            content::commit(tx, &content).await?;
         } else if contents::get(tx, id).await?.is_none() {
             return Err(Error::new(ErrorKind::NotFound, "the image was deleted while it was exported").into());
         }

@@ -20,6 +20,7 @@ use crate::jobs::run::{Run, Work, end_badly};
 use crate::jobs::stop::Stop;
 use crate::jobs::uploading::UploadImageWork;
 use crate::service::Service;
+use crate::store;
 
 /// How often a job is begun before it is given up.
 const ATTEMPTS_MAX: i64 = 8;
@@ -48,6 +49,8 @@ impl Runner {
         let (stop, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
         workers.spawn(watch_servers(service.clone(), stopped.clone()));
+        workers.spawn(store::tend(service.clone(), stopped.clone()));
+        workers.spawn(store::collect_when_due(service.clone(), stopped.clone()));
         for _ in 0..service.parts.settings.job_workers.max(1) {
             workers.spawn(work(service.clone(), stopped.clone()));
         }

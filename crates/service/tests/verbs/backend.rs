@@ -26,6 +26,11 @@ impl WatchedBackend {
         total
     }
 
+    /// Returns the names of all packs.
+    pub(crate) async fn packs(&self) -> Vec<String> {
+        self.objects.list("packs/").await.unwrap()
+    }
+
     /// Returns the names of all heads.
     pub(crate) async fn heads(&self) -> Vec<String> {
         self.objects.list("heads/").await.unwrap()

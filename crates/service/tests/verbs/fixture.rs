@@ -61,9 +61,9 @@ impl Fixture {
         let catalog = Catalog::connect(&format!("sqlite://{}/catalog.db", folder.path().display())).await.unwrap();
         let kms = Arc::new(LocalKms::open_or_create(&folder.path().join("master.key")).unwrap());
         let backend = Arc::new(WatchedBackend::default());
-        let index = Arc::new(CatalogIndex::new(catalog.clone()));
+        let index = Arc::new(CatalogIndex::new(catalog.clone(), 0));
         let options = Options { chunk_size: CHUNK as u32, ..Options::default() };
-        let store = Store::open(backend.clone(), index, kms.clone(), options).await.unwrap();
+        let store = Store::open(backend.clone(), index.clone(), kms.clone(), options).await.unwrap();
         let driver = Arc::new(FakeDriver::default());
         let clock = Arc::new(MovedClock(Mutex::new(Timestamp::from_second(1_800_000_000).unwrap())));
         let settings = Settings {
@@ -71,12 +71,14 @@ impl Fixture {
             token_seconds: TOKEN_SECONDS,
             node: NODE.into(),
             job_workers: 1,
+            collect_seconds: 0,
             bases: folder.path().join("bases"),
             blocking_permits: 8,
             abort_at: None,
         };
         let (driver_part, clock_part) = (driver.clone(), clock.clone());
-        let parts = Parts { catalog: catalog.clone(), store, kms, driver: driver_part, clock: clock_part, settings };
+        let parts =
+            Parts { catalog: catalog.clone(), store, index, kms, driver: driver_part, clock: clock_part, settings };
         let service = Service::new(parts);
         service.recover().await.unwrap();
         let secrets = BootstrapSecrets::generate().unwrap();

@@ -4,7 +4,7 @@
 //! needs a certain moment of a job it holds the call that the job makes then ([`gate::Gate`]), so nothing is timed.
 
 mod backend;
-
+mod collect;
 mod driver;
 mod fixture;
 mod gate;

@@ -72,6 +72,9 @@ const PRIVATE: &[(&str, &str)] = &[
     ("user delete", "offf fo"),
     ("role grant", "offf fo"),
     ("role revoke", "offf fo"),
+    ("store collection", "offf fo"),
+    ("store collect", "offf fo"),
+    ("store clear_alarm", "offf fo"),
     ("key create", "oooo oo"),
     ("key list", "---- --"),
     ("key delete", "onnn no"),
@@ -245,8 +248,20 @@ async fn ask(f: &Fixture, who: &Principal, verb: &str, things: &Things) -> Resul
         ("upload", verb) => ask_uploads(f, who, verb, things).await,
         ("server", verb) => ask_servers(f, who, verb, things).await,
         ("job", verb) => ask_jobs(f, who, verb, things).await,
+        ("store", verb) => ask_store(f, who, verb).await,
         _ => ask_identity(f, who, verb, things).await,
     }
+}
+
+async fn ask_store(f: &Fixture, who: &Principal, verb: &str) -> Result<bool> {
+    let store = f.service.store();
+    match verb {
+        "collection" => store.collection(who).await.map(drop),
+        "collect" => store.collect(who, true).await.map(drop),
+        "clear_alarm" => store.clear_alarm(who).await,
+        other => panic!("no verb `{other}`"),
+    }?;
+    Ok(true)
 }
 
 async fn ask_images(f: &Fixture, who: &Principal, verb: &str, things: &Things) -> Result<bool> {

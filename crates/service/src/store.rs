@@ -1,0 +1,124 @@
+//! The chunk store as an operator sees it: collection of garbage, now and then or on request, and its alarm.
+
+use std::time::Duration;
+
+use catalog::{collections, packs};
+use chunks::{CollectOptions, Collected};
+use model::Timestamp;
+use model::identity::{Principal, Role};
+use tokio::sync::watch;
+
+use crate::error::{Error, Result};
+use crate::policy;
+use crate::service::Service;
+
+/// How often this process says that it lives.
+const TEND: Duration = Duration::from_secs(20);
+/// How often it is asked whether a collection is due.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// The verbs of the store.
+pub struct Store<'s>(&'s Service);
+
+/// How collection stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CollectionState {
+    /// Why it was stopped, if it was.
+    pub alarm: Option<String>,
+    /// When the last one by itself began, if any did.
+    pub begun_at: Option<Timestamp>,
+}
+
+impl Service {
+    /// Returns the verbs of the store.
+    #[must_use]
+    pub fn store(&self) -> Store<'_> {
+        Store(self)
+    }
+}
+
+impl Store<'_> {
+    /// Collects garbage, or only finds out what would go.
+    pub async fn collect(&self, who: &Principal, dry_run: bool) -> Result<Collected> {
+        policy::require(who, Role::Admin, "collect garbage")?;
+        self.run(dry_run).await
+    }
+
+    /// Returns how collection stands.
+    pub async fn collection(&self, who: &Principal) -> Result<CollectionState> {
+        policy::require(who, Role::Admin, "look at the store")?;
+        let mut tx = self.0.parts.catalog.read().await?;
+        Ok(CollectionState { alarm: packs::alarm(&mut tx).await?, begun_at: collections::begun_at(&mut tx).await? })
+    }
+
+    /// Allows collection again after an alarm.
+    pub async fn clear_alarm(&self, who: &Principal) -> Result<()> {
+        policy::require(who, Role::Admin, "clear an alarm")?;
+        let mut tx = self.0.parts.catalog.write().await?;
+        packs::set_alarm(&mut tx, None).await?;
+        Ok(tx.commit().await?)
+    }
+
+    async fn run(&self, dry_run: bool) -> Result<Collected> {
+        let options = CollectOptions { dry_run, ..CollectOptions::default() };
+        let collected = self.0.parts.store.collect(&options).await.map_err(|error| {
+            let hint = error.hint().unwrap_or("look into the server's log").to_owned();
+            let stopped = error.kind() == chunks::ErrorKind::Conflict;
+            let failed = Error::from(error);
+            // Whoever asks is the operator, who needs the cause.
+            if stopped { failed } else { failed.with_causes() }.with_hint(hint)
+        })?;
+        if !dry_run {
+            let (removed, copied) = (collected.removed, collected.compacted);
+            tracing::info!(
+                contents = collected.contents,
+                live_bytes = collected.live.bytes,
+                packs_removed = removed.count,
+                bytes_removed = removed.bytes,
+                packs_compacted = copied.count,
+                heads_removed = collected.heads_removed,
+                "collected garbage"
+            );
+        }
+        Ok(collected)
+    }
+}
+
+/// Says that this process lives, so that what it writes is not given up.
+pub(crate) async fn tend(service: Service, mut stopped: watch::Receiver<bool>) {
+    loop {
+        if let Err(error) = service.parts.index.tend().await {
+            tracing::warn!(%error, "cannot renew the sessions of this process");
+        }
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(TEND) => {}
+        }
+    }
+}
+
+/// Collects garbage when it is due; of several nodes one does.
+pub(crate) async fn collect_when_due(service: Service, mut stopped: watch::Receiver<bool>) {
+    let every = service.parts.settings.collect_seconds;
+    if every == 0 {
+        return;
+    }
+    loop {
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let collecting = async {
+            let mut tx = service.parts.catalog.write().await?;
+            let due = collections::begin_if_due(&mut tx, every).await?;
+            tx.commit().await?;
+            if due { service.store().run(false).await.map(drop) } else { Ok(()) }
+        };
+        tokio::select! {
+            _ = stopped.wait_for(|stop| *stop) => return,
+            done = collecting => if let Err(error) = done {
+                tracing::error!(error = %error.chain(), "collection of garbage failed");
+            }
+        }
+    }
+}
