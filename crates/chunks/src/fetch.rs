@@ -37,6 +37,14 @@ impl Store {
 
     /// Fetches and opens a segment or root; also returns its place.
     pub(crate) async fn fetch_node(&self, domain: Uuid, kind: Kind, entry: &Entry) -> Result<(Node, Place)> {
+        let (place, stored) = self.fetch_stored_node(domain, kind, entry).await?;
+        let (opened, task_place) = (binding(domain, kind, &place), place.clone());
+        let opening = move || Node::open(&stored, &opened, &task_place.entry.key);
+        let node = self.cpu().run(opening).await.map_err(|e| misplaced(kind, &place, e))?;
+        Ok((node, place))
+    }
+
+    async fn fetch_stored_node(&self, domain: Uuid, kind: Kind, entry: &Entry) -> Result<(Place, Bytes)> {
         let location = self.locate(domain, &[entry.id]).await?[0].ok_or_else(|| not_indexed(kind, &entry.id))?;
         let place = Place { entry: entry.clone(), location };
         if location.plain as usize > NODE_LENGTH_MAX
@@ -45,10 +53,7 @@ impl Store {
             return Err(misplaced(kind, &place, Error::corrupt("its length in the index is impossible")));
         }
         let stored = self.fetch_stored(kind, std::slice::from_ref(&place)).await?.remove(0);
-        let (opened, task_place) = (binding(domain, kind, &place), place.clone());
-        let opening = move || Node::open(&stored, &opened, &task_place.entry.key);
-        let node = self.cpu().run(opening).await.map_err(|e| misplaced(kind, &place, e))?;
-        Ok((node, place))
+        Ok((place, stored))
     }
 
     /// Fetches and opens chunks of at most `chunk_size` plain bytes each, in order.

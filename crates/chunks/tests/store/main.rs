@@ -5,5 +5,8 @@ mod concat;
 mod crashes;
 mod damage;
 mod dedup;
+mod manifests;
+mod reuse;
 mod round_trips;
 mod support;
+mod watched;
