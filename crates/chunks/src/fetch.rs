@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::blob::{Binding, BlobId, CHUNK_OVERHEAD, Kind, open_chunk};
 use crate::index::Location;
-use crate::node::{Entry, NODE_LENGTH_MAX, Node};
+use crate::node::{Entry, NODE_LENGTH_MAX, Node, Refs};
 use crate::store::Store;
 use crate::{Error, ErrorKind, Result, pack};
 
@@ -42,6 +42,14 @@ impl Store {
         let opening = move || Node::open(&stored, &opened, &task_place.entry.key);
         let node = self.cpu().run(opening).await.map_err(|e| misplaced(kind, &place, e))?;
         Ok((node, place))
+    }
+
+    /// Fetches what a segment or root says without its key. Nothing proves that it is what was written; also
+    /// returns where it lies.
+    pub(crate) async fn fetch_refs(&self, domain: Uuid, kind: Kind, id: BlobId) -> Result<(Refs, Location)> {
+        let (place, stored) = self.fetch_stored_node(domain, kind, &Entry { id, ..Entry::zero() }).await?;
+        let refs = Refs::parse(kind, &stored).map_err(|e| misplaced(kind, &place, e))?;
+        Ok((refs, place.location))
     }
 
     async fn fetch_stored_node(&self, domain: Uuid, kind: Kind, entry: &Entry) -> Result<(Place, Bytes)> {

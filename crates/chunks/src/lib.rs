@@ -31,6 +31,7 @@ mod record;
 mod slice;
 mod splice;
 mod store;
+mod usage;
 mod verify;
 mod writer;
 
@@ -43,5 +44,6 @@ pub use index::{Index, IndexError, Location, MemoryIndex};
 pub use reader::Reader;
 pub use splice::Splice;
 pub use store::{Options, Store};
+pub use usage::{ContentUsage, Share, Tally, Usage};
 pub use verify::{Scrubbed, Verified};
 pub use writer::{WriteStats, Writer};

@@ -9,4 +9,5 @@ mod manifests;
 mod reuse;
 mod round_trips;
 mod support;
+mod usage;
 mod watched;
