@@ -3,10 +3,12 @@
 //! ```text
 //! Store --writer--> cut -> id -> known? -> compress -> seal -> pack --> Backend, Index --> Head
 //!       --reader--> Head -> root -> segment -> chunk <-- range of a pack
+//!       --copy, slice, splice, concat--> entries of other contents, new chunks -> root -> Head
 //! ```
 //! Invariants: an object is written once and never changed; a head is written only when all that it names
-//! is durable and indexed, so a crash leaves orphans and never holes; what is read is exactly what was
-//! written, or an error. The bytes are described in `docs/formats/store.md`.
+//! is durable and indexed, so a crash leaves orphans and never holes, and it stays only if the contents of which
+//! it took over chunks were there to the end; what is read is exactly what was written, or an error. The bytes
+//! are described in `docs/formats/store.md`.
 //! Not here: who may read or write (`service`), what the bytes mean (`disk`).
 #![forbid(unsafe_code)]
 

@@ -23,7 +23,8 @@ impl Store {
     ///
     /// # Errors
     /// `Conflict` when a source was forgotten meanwhile; the head is taken back if this call wrote it. One that lay
-    /// there before is not: what another call promised stays.
+    /// there before is not: what another call promised stays. So that none is promised by one call and taken back by
+    /// another that wrote it and was slow to look, a content has to be made by one caller at a time.
     pub(crate) async fn publish(&self, fields: HeadFields, root: &Entry, sources: &[HeadFields]) -> Result<Head> {
         let head = fields.seal(root, self.kms()).await?;
         let put = self.backend().put(&head::name(fields.content), vec![Bytes::from(head.bytes.clone())]).await;

@@ -3,7 +3,7 @@
 //! Walks roots and segments by their refs parts, so it needs no key. A blob that two contents refer to is recognized by
 //! the first half of its id.
 //!
-//! Memory: some 300 bytes for each content; [`BLOBS_SEEN`] blobs at 33 bytes in a hash table, 104 MiB while it grows.
+//! Memory: some 300 bytes for each content; [`BLOBS_SEEN`] blobs at 33 bytes in a hash table, 104 MB while it grows.
 //! With more unique blobs than that (0.9 TiB of data in chunks of 512 KiB), the ids are divided by their first bits
 //! and the manifests are walked once for each part: 64 KiB are read for 512 MiB of content. Each blob is looked up in
 //! the index once, and again for each time that a part had to be halved.
@@ -20,8 +20,9 @@ use crate::index::Location;
 use crate::store::Store;
 use crate::{Error, Result};
 
-/// Blobs that are remembered at once: a table of 2^21 places, as full as it gets before it would double.
-const BLOBS_SEEN: usize = 7 << 18;
+/// Blobs that are remembered at once: a table of 2^21 places, as full as it gets before it would double. One place is
+/// kept for the root or segment at hand.
+const BLOBS_SEEN: usize = (7 << 18) - 1;
 /// Manifest blobs that are fetched ahead, up to 66 KB each for a segment and 64 bytes per 512 MiB for a root.
 const READ_AHEAD: usize = 8;
 

@@ -17,19 +17,19 @@ impl Writer {
     pub(crate) async fn append(&mut self, from: &Reader, range: Range<u64>) -> Result<()> {
         let chunk_size = u64::from(self.store.chunk_size());
         let whole = range.end / chunk_size * chunk_size;
-        self.append_until(from, range, whole).await
+        Box::pin(self.append_until(from, range, whole)).await
     }
 
     /// Like [`Writer::append`], and nothing follows: so a shorter last chunk is taken over as well.
     pub(crate) async fn append_last(&mut self, from: &Reader, range: Range<u64>) -> Result<()> {
         if range.end == from.len() {
             let whole = range.end;
-            return self.append_until(from, range, whole).await;
+            return Box::pin(self.append_until(from, range, whole)).await;
         }
         self.append(from, range).await
     }
 
-    /// Appends a range of which the chunks before `whole` may be taken over.
+    /// Appends a range of which the chunks before `whole` may be taken over. Its future is large, so callers box it.
     async fn append_until(&mut self, from: &Reader, range: Range<u64>, whole: u64) -> Result<()> {
         let (chunk_size, segment_size) = (u64::from(self.store.chunk_size()), self.store.segment_size());
         if self.length % chunk_size != range.start % chunk_size {

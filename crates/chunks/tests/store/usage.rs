@@ -115,6 +115,11 @@ async fn zeros_repeats_and_short_ends_are_told_apart() {
     assert_eq!(usage.contents[2], expected(&zeros, 5, 5, Share::default()));
     assert_eq!((usage.held, usage.length), (held, mixed.length + zeros.length));
     assert_eq!(count(&store, &[]).await, Usage::default());
+    // What another content holds too is counted once here as well, however often it occurs.
+    let other = write(&store, DOMAIN, &noise(1, CHUNK)).await;
+    let mixed = count(&store, &[&other, &mixed]).await.contents[1];
+    let freed = Share { chunks: 1, plain: 100, stored: held.stored - noisy(1) };
+    assert_eq!((mixed.held, mixed.freed), (held, freed));
 }
 
 #[tokio::test]
