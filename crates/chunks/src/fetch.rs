@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::blob::{Binding, BlobId, CHUNK_OVERHEAD, Kind, open_chunk};
 use crate::head::HeadFields;
 use crate::index::{Found, Location};
-use crate::node::{Entry, NODE_LENGTH_MAX, Node};
+use crate::node::{Entry, NODE_LENGTH_MAX, Node, Refs};
 use crate::store::Store;
 use crate::{Error, ErrorKind, Result, pack};
 
@@ -65,9 +65,31 @@ impl Store {
 
     /// Fetches and opens a segment or root of the content that `head` opens; also returns its place.
     pub(crate) async fn fetch_node(&self, head: &HeadFields, kind: Kind, entry: &Entry) -> Result<(Node, Place)> {
-        let domain = head.domain;
-        let found = self.locate(domain, head.content, &[entry.id]).await?;
+        let found = self.locate(head.domain, head.content, &[entry.id]).await?;
         let location = found[0].ok_or_else(|| not_indexed(kind, &entry.id))?;
+        let (place, stored) = self.fetch_stored_node(kind, entry, location).await?;
+        let (opened, task_place) = (binding(head.domain, kind, &place), place.clone());
+        let opening = move || Node::open(&stored, &opened, &task_place.entry.key);
+        let node = self.cpu().run(opening).await.map_err(|e| misplaced(kind, &place, e))?;
+        Ok((node, place))
+    }
+
+    /// Fetches what a segment or root says without its key. Nothing proves that it is what was written; also
+    /// returns where it lies.
+    pub(crate) async fn fetch_refs(&self, domain: Uuid, kind: Kind, id: BlobId) -> Result<(Refs, Location)> {
+        let location = self.find(domain, &[id]).await?[0].ok_or_else(|| not_indexed(kind, &id))?.location;
+        let (place, stored) = self.fetch_stored_node(kind, &Entry { id, ..Entry::zero() }, location).await?;
+        let refs = Refs::parse(kind, &stored).map_err(|e| misplaced(kind, &place, e))?;
+        Ok((refs, place.location))
+    }
+
+    /// Reads a stored segment or root, of a length that it may have.
+    pub(crate) async fn fetch_stored_node(
+        &self,
+        kind: Kind,
+        entry: &Entry,
+        location: Location,
+    ) -> Result<(Place, Bytes)> {
         let place = Place { entry: entry.clone(), location };
         if location.plain as usize > NODE_LENGTH_MAX
             || u64::from(location.stored) != u64::from(location.plain) + cipher::OVERHEAD as u64
@@ -75,10 +97,7 @@ impl Store {
             return Err(misplaced(kind, &place, Error::corrupt("its length in the index is impossible")));
         }
         let stored = self.fetch_stored(kind, std::slice::from_ref(&place)).await?.remove(0);
-        let (opened, task_place) = (binding(domain, kind, &place), place.clone());
-        let opening = move || Node::open(&stored, &opened, &task_place.entry.key);
-        let node = self.cpu().run(opening).await.map_err(|e| misplaced(kind, &place, e))?;
-        Ok((node, place))
+        Ok((place, stored))
     }
 
     /// Fetches and opens chunks of at most `chunk_size` plain bytes each, in order.

@@ -3,10 +3,12 @@
 //! ```text
 //! Store --writer--> cut -> id -> known? -> compress -> seal -> pack --> Backend, Index --> Head
 //!       --reader--> Head -> root -> segment -> chunk <-- range of a pack
+//!       --copy, slice, splice, concat--> entries of other contents, new chunks -> root -> Head
 //! ```
 //! Invariants: an object is written once and never changed; a head is written only when all that it names
-//! is durable and indexed, so a crash leaves orphans and never holes; what is read is exactly what was
-//! written, or an error. The bytes are described in `docs/formats/store.md`.
+//! is durable and indexed, so a crash leaves orphans and never holes, and it stays only if the contents of which
+//! it took over chunks were there to the end; what is read is exactly what was written, or an error. The bytes
+//! are described in `docs/formats/store.md`.
 //! Not here: who may read or write (`service`), what the bytes mean (`disk`).
 #![forbid(unsafe_code)]
 
@@ -16,7 +18,9 @@ mod blocking;
 mod cache;
 mod collect;
 mod concat;
+mod copy;
 mod descriptor;
+mod diff;
 mod domain;
 mod error;
 mod fetch;
@@ -24,21 +28,28 @@ mod head;
 mod index;
 mod node;
 mod pack;
+mod publish;
 mod reader;
 mod record;
+mod slice;
+mod splice;
 mod store;
+mod usage;
 mod verify;
 mod writer;
 
 pub use backend::{Backend, DirBackend, MemoryBackend};
 pub use blob::{BlobId, ZERO_ID};
 pub use collect::{CollectOptions, Collected, Fate, PackFate, Sum};
+pub use diff::{Difference, Side};
 pub use error::{Error, ErrorKind, Result};
 pub use head::Head;
 pub use index::{
     Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Session, Snapshot, Strays, Verdict,
 };
 pub use reader::Reader;
+pub use splice::Splice;
 pub use store::{Options, Store};
+pub use usage::{ContentUsage, Share, Tally, Usage};
 pub use verify::{Scrubbed, Verified};
 pub use writer::{WriteStats, Writer};

@@ -62,7 +62,7 @@ impl Store {
         let domain = self.domain(reader.domain()).await?;
         let verified = Verified { length: reader.len(), ..Verified::default() };
         let mut verifier =
-            Verifier { store: self, head: *reader.head(), domain, footers: Cache::new(FOOTERS_HELD), verified };
+            Verifier { store: self, head: reader.head(), domain, footers: Cache::new(FOOTERS_HELD), verified };
         verifier.node(Kind::Root, reader.root()).await?;
         for index in 0..reader.segment_count() {
             verifier.node(Kind::Segment, &reader.segment_entry(index)).await?;

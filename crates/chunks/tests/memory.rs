@@ -22,6 +22,8 @@ const WRITER_MAX: usize = 48 * MIB;
 /// What `reader/mod.rs` and `reader/stream.rs` promise: 16 MiB of read-ahead, and less than 1 MiB of segments
 /// for this content; a piece that the consumer holds is one more chunk.
 const STREAM_MAX: usize = 18 * MIB;
+/// What `splice.rs` promises: a writer and a reader, which holds 8 chunks and what it is just opening.
+const SPLICE_MAX: usize = WRITER_MAX + 6 * MIB;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -103,6 +105,20 @@ async fn write(store: &Store, blocks: usize) -> Head {
     writer.finish().await.unwrap()
 }
 
+/// Replaces most of every second chunk, so that its ends are read from the old content.
+async fn splice(store: &Store, head: &[u8], chunks: u64) -> Head {
+    let mut splice = store.splice(head, Uuid::now_v7()).await.unwrap();
+    let mut noise = blake3::Hasher::new_derive_key("other").finalize_xof();
+    for chunk in (0..chunks).step_by(2) {
+        for block in 0..30 {
+            let mut bytes = vec![0; 16 * 1024];
+            noise.fill(&mut bytes);
+            splice.write(chunk * 512 * 1024 + 100 + block * 16 * 1024, bytes.into()).await.unwrap();
+        }
+    }
+    splice.finish().await.unwrap()
+}
+
 async fn read_slowly(store: &Store, head: &[u8]) -> u64 {
     let reader = store.reader(head).await.unwrap();
     let (mut pieces, mut length) = (std::pin::pin!(reader.stream(0..reader.len())), 0);
@@ -114,7 +130,7 @@ async fn read_slowly(store: &Store, head: &[u8]) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn writer_and_stream_stay_within_their_bounds() {
+async fn writer_stream_and_splice_stay_within_their_bounds() {
     let folder = tempfile::tempdir().unwrap();
     let backend = Arc::new(SlowBackend(DirBackend::open(folder.path()).await.unwrap()));
     let kms = Arc::new(LocalKms::open_or_create(&folder.path().join("master.key")).unwrap());
@@ -130,6 +146,12 @@ async fn writer_and_stream_stay_within_their_bounds() {
     assert_eq!(length, 128 * MIB as u64);
     assert!(peak > 6 * MIB, "the read-ahead never filled, so {peak} proves nothing");
     assert!(peak <= STREAM_MAX, "the stream held {} KiB", peak / 1024);
+
+    let (peak, spliced) = peak_of(splice(&store, &head.bytes, 256)).await;
+    println_peak("splice", peak);
+    assert_eq!(spliced.length, head.length);
+    assert!(peak > 32 * MIB, "the queues never filled, so {peak} proves nothing");
+    assert!(peak <= SPLICE_MAX, "the splice held {} KiB", peak / 1024);
 }
 
 #[expect(clippy::print_stdout, reason = "the measured figure is worth reading in the log of a test")]

@@ -6,16 +6,15 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
-use keys::cipher;
 use uuid::Uuid;
 
 use super::live::Live;
 use crate::blob::{BlobId, Kind, ZERO_ID};
 use crate::cache::Cache;
-use crate::fetch::{Place, misplaced, not_indexed};
+use crate::fetch::{misplaced, not_indexed};
 use crate::head::HeadFields;
 use crate::index::Location;
-use crate::node::{Entry, NODE_LENGTH_MAX, Refs};
+use crate::node::{Entry, Refs};
 use crate::pack::{self, PackEntry};
 use crate::store::Store;
 use crate::{Error, Result};
@@ -88,14 +87,9 @@ impl Walker<'_> {
     /// Returns where a root or segment lies and which ids it lists.
     async fn refs(&self, domain: Uuid, kind: Kind, id: BlobId) -> Result<(Location, Vec<BlobId>)> {
         let location = self.store.find(domain, &[id]).await?[0].ok_or_else(|| not_indexed(kind, &id))?.location;
-        let place = Place { entry: Entry { id, ..Entry::zero() }, location };
+        let entry = Entry { id, ..Entry::zero() };
+        let (place, stored) = self.store.fetch_stored_node(kind, &entry, location).await?;
         let wrong = |message: &str| misplaced(kind, &place, Error::corrupt(message));
-        if location.plain as usize > NODE_LENGTH_MAX
-            || u64::from(location.stored) != u64::from(location.plain) + cipher::OVERHEAD as u64
-        {
-            return Err(wrong("its length in the index is impossible"));
-        }
-        let stored = self.store.fetch_stored(kind, std::slice::from_ref(&place)).await?.remove(0);
         let (backend, store) = (self.store.backend(), self.store.descriptor().store);
         let load = async { Ok(Arc::new(pack::read_footer(backend, location.pack, store).await?.1)) };
         let entries = self.footers.get(location.pack, load).await.map_err(|e| misplaced(kind, &place, e))?;

@@ -1,8 +1,8 @@
 //! Content reader: any range of a content, with every byte verified by its seal.
 //!
 //! head -> data key -> root (held) -> segment (a few held) -> chunk. Memory of one reader: the root (64 bytes
-//! per 512 MiB of content), [`SEGMENTS_HELD`] segments of about 110 KiB, [`CHUNKS_HELD`] opened chunks; that
-//! is 6 MiB at 1 TiB. A stream adds what `stream.rs` says.
+//! per 512 MiB of content), [`SEGMENTS_HELD`] segments of about 110 KiB, [`NODES_HELD`] of 64 KiB before their
+//! chunks are located, [`CHUNKS_HELD`] opened chunks; that is 6 MiB at 1 TiB. A stream adds what `stream.rs` says.
 
 mod stream;
 
@@ -22,6 +22,8 @@ use crate::{Error, ErrorKind, Result};
 
 /// Segments that a reader holds, so that a walk in several places does not fetch them again and again.
 const SEGMENTS_HELD: usize = 16;
+/// Segments whose entries a reader holds apart from where they lie: what works on manifests walks in order.
+const NODES_HELD: usize = 2;
 /// Opened chunks that a reader holds, so that many small reads of one chunk open it once.
 const CHUNKS_HELD: usize = 8;
 
@@ -36,6 +38,7 @@ struct Inner {
     /// The entries of the root; none when the whole content is zero.
     root_entries: Vec<Entry>,
     segments: Cache<u64, Arc<Segment>>,
+    nodes: Cache<u64, Arc<Vec<Entry>>>,
     chunks: Cache<u64, Bytes>,
 }
 
@@ -52,14 +55,20 @@ impl Store {
     pub async fn reader(&self, head: &[u8]) -> Result<Reader> {
         Reader::open(self.clone(), head).await
     }
+
+    /// Opens a head of this store down to the root's key.
+    pub(crate) async fn open_head(&self, head: &[u8]) -> Result<(HeadFields, Entry)> {
+        let (head, root) = HeadFields::open(head, self.kms()).await?;
+        if head.chunk_size != self.chunk_size() || head.length > self.length_max() {
+            return Err(Error::corrupt(format!("the head of {} is that of another store", head.content)));
+        }
+        Ok((head, root))
+    }
 }
 
 impl Reader {
     pub(crate) async fn open(store: Store, head: &[u8]) -> Result<Self> {
-        let (head, root) = HeadFields::open(head, store.kms()).await?;
-        if head.chunk_size != store.chunk_size() || head.length > store.length_max() {
-            return Err(Error::corrupt(format!("the head of {} is that of another store", head.content)));
-        }
+        let (head, root) = store.open_head(head).await?;
         let mut entries = Vec::new();
         if !root.is_zero() {
             let (node, place) = store.fetch_node(&head, Kind::Root, &root).await?;
@@ -67,8 +76,9 @@ impl Reader {
                 .map_err(|e| misplaced(Kind::Root, &place, e))?;
             entries = node.entries;
         }
-        let (segments, chunks) = (Cache::new(SEGMENTS_HELD), Cache::new(CHUNKS_HELD));
-        Ok(Self(Arc::new(Inner { store, head, root, root_entries: entries, segments, chunks })))
+        let (segments, nodes) = (Cache::new(SEGMENTS_HELD), Cache::new(NODES_HELD));
+        let chunks = Cache::new(CHUNKS_HELD);
+        Ok(Self(Arc::new(Inner { store, head, root, root_entries: entries, segments, nodes, chunks })))
     }
 
     /// Returns the length of the content in bytes.
@@ -196,12 +206,13 @@ impl Reader {
         Ok(segment.and_then(|segment| segment.places[(chunk % per_segment) as usize].clone()))
     }
 
-    pub(crate) fn domain(&self) -> Uuid {
-        self.0.head.domain
+    /// Returns what the head says.
+    pub(crate) fn head(&self) -> HeadFields {
+        self.0.head
     }
 
-    pub(crate) fn head(&self) -> &HeadFields {
-        &self.0.head
+    pub(crate) fn domain(&self) -> Uuid {
+        self.0.head.domain
     }
 
     /// Returns the entry of the root blob.
@@ -242,18 +253,27 @@ impl Reader {
         if entry.is_zero() {
             return Ok(None);
         }
-        self.0.segments.get(index, self.load_segment(index, &entry)).await.map(Some)
+        self.0.segments.get(index, self.load_segment(index)).await.map(Some)
     }
 
-    async fn load_segment(&self, index: u64, entry: &Entry) -> Result<Arc<Segment>> {
-        let (store, head) = (&self.0.store, &self.0.head);
-        let (node, place) = store.fetch_node(head, Kind::Segment, entry).await?;
-        let length = self.segment_length(index);
-        check(&node, head.chunk_size, length, self.chunk_size()).map_err(|e| misplaced(Kind::Segment, &place, e))?;
-        let ids: Vec<_> = node.entries.iter().filter(|entry| !entry.is_zero()).map(|entry| entry.id).collect();
-        let mut found = store.locate(head.domain, head.content, &ids).await?.into_iter();
-        let mut places = Vec::with_capacity(node.entries.len());
-        for (number, entry) in node.entries.into_iter().enumerate() {
+    /// Returns the entries of a segment that is not all zero, without asking the index where its chunks lie.
+    pub(crate) async fn segment_entries(&self, index: u64) -> Result<Arc<Vec<Entry>>> {
+        let load = async {
+            let (store, head) = (&self.0.store, &self.0.head);
+            let (node, place) = store.fetch_node(head, Kind::Segment, &self.segment_entry(index)).await?;
+            check(&node, head.chunk_size, self.segment_length(index), self.chunk_size())
+                .map_err(|e| misplaced(Kind::Segment, &place, e))?;
+            Ok(Arc::new(node.entries))
+        };
+        self.0.nodes.get(index, load).await
+    }
+
+    async fn load_segment(&self, index: u64) -> Result<Arc<Segment>> {
+        let (entries, length) = (self.segment_entries(index).await?, self.segment_length(index));
+        let ids: Vec<_> = entries.iter().filter(|entry| !entry.is_zero()).map(|entry| entry.id).collect();
+        let mut found = self.0.store.locate(self.domain(), self.content(), &ids).await?.into_iter();
+        let mut places = Vec::with_capacity(entries.len());
+        for (number, entry) in entries.iter().cloned().enumerate() {
             if entry.is_zero() {
                 places.push(None);
                 continue;
@@ -271,6 +291,14 @@ impl Reader {
 
     fn chunk_size(&self) -> u64 {
         u64::from(self.0.head.chunk_size)
+    }
+
+    /// Refuses a range that is reversed or goes past the end.
+    pub(crate) fn checked(&self, range: Range<u64>) -> Result<Range<u64>> {
+        match range.end.checked_sub(range.start) {
+            Some(length) => self.check_range(range.start, length),
+            None => Err(Error::invalid(format!("the range from {} to {} is reversed", range.start, range.end))),
+        }
     }
 
     fn check_range(&self, offset: u64, length: u64) -> Result<Range<u64>> {

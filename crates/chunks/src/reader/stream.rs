@@ -6,8 +6,8 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
 
 use super::Reader;
+use crate::Result;
 use crate::blocking::Job;
-use crate::{Error, Result};
 
 /// Chunks of a window, which is fetched in one go.
 const WINDOW_CHUNKS: u64 = 4;
@@ -19,11 +19,7 @@ impl Reader {
     /// Returns the bytes of `range` in order, in pieces of at most one chunk. Reading goes on ahead of the
     /// consumer, up to a bound, and stops when the stream is dropped.
     pub fn stream(&self, range: Range<u64>) -> impl Stream<Item = Result<Bytes>> + Send + 'static {
-        let checked = match range.end.checked_sub(range.start) {
-            Some(length) => self.check_range(range.start, length),
-            None => Err(Error::invalid(format!("the range from {} to {} is reversed", range.start, range.end))),
-        };
-        let (range, error) = match checked {
+        let (range, error) = match self.checked(range) {
             Ok(range) => (range, None),
             Err(error) => (0..0, Some(error)),
         };

@@ -1,12 +1,10 @@
 //! The end of the pipeline: entries become segments, segments a root, and the root a head.
 
-use bytes::Bytes;
-
-use super::{Writer, sealed_blob};
+use super::{Identifying, Writer, sealed_blob};
+use crate::Result;
 use crate::blob::Kind;
-use crate::head::{self, Head, HeadFields};
+use crate::head::{Head, HeadFields};
 use crate::node::{Entry, Node};
-use crate::{Error, ErrorKind, Result};
 
 impl Writer {
     /// Makes the content durable and returns its head. Finishing the same content twice with the same bytes
@@ -14,7 +12,12 @@ impl Writer {
     ///
     /// # Errors
     /// `Exists` when the content's id has other bytes already.
-    pub async fn finish(mut self) -> Result<Head> {
+    pub async fn finish(self) -> Result<Head> {
+        self.finish_from(&[]).await
+    }
+
+    /// Like [`Writer::finish`] for a content that took over blobs of `sources`; see `Store::publish`.
+    pub(crate) async fn finish_from(mut self, sources: &[HeadFields]) -> Result<Head> {
         self.begin(0)?;
         if !self.cutting.is_empty() {
             self.batch.push(std::mem::take(&mut self.cutting));
@@ -25,13 +28,14 @@ impl Writer {
         }
         let root = self.write_root().await?;
         self.packer.settle().await?;
-        let (head, made) = self.write_head(&root).await?;
-        let kept = self.writing.keep(&head, &self.sources).await;
-        // What another writer of the same content has made may be kept by it.
-        if made && kept.as_ref().is_err_and(|error| error.kind() == ErrorKind::Conflict) {
-            self.store.backend().delete(&head::name(head.content)).await?;
-        }
-        kept.map(|()| head)
+        let fields = HeadFields {
+            content: self.writing.content,
+            domain: self.domain.id,
+            length: self.length,
+            chunk_size: self.store.chunk_size(),
+            root: root.id,
+        };
+        self.store.publish(&mut self.writing, fields, &root, sources).await
     }
 
     /// Lists a chunk as the next of the content.
@@ -60,39 +64,26 @@ impl Writer {
 
     /// Appends chunks that the domain has already, `length` bytes of them, without touching their bytes.
     /// Only between whole chunks; a shorter last chunk ends the content.
-    pub(crate) async fn append_known(&mut self, entries: Vec<Entry>, length: u64) -> Result<()> {
+    pub(super) async fn append_known(&mut self, entries: Vec<Entry>, length: u64) -> Result<()> {
         self.begin(length)?;
-        self.drain().await?;
-        for entry in entries {
-            self.stats.chunks += 1;
-            *(if entry.is_zero() { &mut self.stats.zero } else { &mut self.stats.known }) += 1;
-            self.list(entry).await?;
-        }
+        self.submit().await?;
+        let zero = entries.iter().filter(|entry| entry.is_zero()).count() as u64;
+        self.stats.chunks += entries.len() as u64;
+        self.stats.zero += zero;
+        self.stats.known += entries.len() as u64 - zero;
+        self.identifying.push_back(Identifying::Known(entries));
         self.broken = false;
         Ok(())
     }
 
-    /// Appends a full segment that the domain has already; returns whether that is possible here.
-    pub(crate) async fn append_segment(&mut self, segment: Entry) -> Result<bool> {
-        self.drain().await?;
-        if !self.entries.is_empty() {
-            return Ok(false);
-        }
+    /// Appends a full segment that the domain has already. Only between whole segments.
+    pub(super) async fn append_segment(&mut self, segment: Entry) -> Result<()> {
         self.begin(self.store.segment_size())?;
+        self.submit().await?;
         self.stats.chunks += u64::from(self.store.descriptor().segment_chunks);
-        self.segments.push(segment);
+        self.identifying.push_back(Identifying::Segment(segment));
         self.broken = false;
-        Ok(true)
-    }
-
-    /// Notes contents whose entries are appended: they must still be kept when this one is.
-    pub(crate) fn reuse(&mut self, sources: impl IntoIterator<Item = uuid::Uuid>) {
-        self.sources.extend(sources);
-    }
-
-    /// Returns whether the content so far is a whole number of chunks.
-    pub(crate) fn is_aligned(&self) -> bool {
-        self.length.is_multiple_of(u64::from(self.store.chunk_size()))
+        Ok(())
     }
 
     async fn close_segment(&mut self) -> Result<()> {
@@ -133,29 +124,5 @@ impl Writer {
             self.packer.push(blob).await?;
         }
         Ok(entry)
-    }
-
-    /// Writes the head, and returns whether it was not there before.
-    async fn write_head(&self, root: &Entry) -> Result<(Head, bool)> {
-        let fields = HeadFields {
-            content: self.writing.content,
-            domain: self.domain.id,
-            length: self.length,
-            chunk_size: self.store.chunk_size(),
-            root: root.id,
-        };
-        let head = fields.seal(root, self.store.kms()).await?;
-        match self.store.backend().put(&head::name(self.writing.content), vec![Bytes::from(head.bytes.clone())]).await {
-            Ok(()) => Ok((head, true)),
-            Err(error) if error.kind() == ErrorKind::Exists => {
-                let stored = self.store.head(self.writing.content).await?;
-                if HeadFields::parse(&stored.bytes)? == fields {
-                    return Ok((stored, false));
-                }
-                let message = format!("content {} exists already with other bytes", self.writing.content);
-                Err(Error::new(ErrorKind::Exists, message).with_source(error))
-            }
-            Err(error) => Err(error),
-        }
     }
 }

@@ -9,6 +9,7 @@
 //! 2 batches being identified, 8 chunks being sealed (each twice while it is sealed), one pack being filled
 //! and one being written, 16 MiB each: below 48 MiB. A root being built adds 64 bytes per 512 MiB of content.
 
+mod append;
 mod finish;
 mod packer;
 mod writing;
@@ -55,8 +56,6 @@ pub struct Writer {
     store: Store,
     domain: Arc<Domain>,
     writing: Writing,
-    /// Contents of which it reuses blobs without having looked them up.
-    sources: Vec<Uuid>,
     length: u64,
     stats: WriteStats,
     broken: bool,
@@ -75,6 +74,8 @@ pub struct Writer {
 enum Identifying {
     Zeros(u64),
     Batch(Job<Result<Vec<Identified>>>),
+    Known(Vec<Entry>),
+    Segment(Entry),
 }
 
 enum Identified {
@@ -85,6 +86,7 @@ enum Identified {
 enum Sealing {
     Zeros(u64),
     Known(Entry),
+    Segment(Entry),
     New(Entry, Job<Result<SealedBlob>>),
 }
 
@@ -103,7 +105,6 @@ impl Writer {
             store,
             domain,
             writing,
-            sources: Vec::new(),
             length: 0,
             stats: WriteStats::default(),
             broken: false,
@@ -211,6 +212,12 @@ impl Writer {
         match self.identifying.pop_front() {
             None => {}
             Some(Identifying::Zeros(count)) => self.advance(Sealing::Zeros(count)).await?,
+            Some(Identifying::Segment(entry)) => self.advance(Sealing::Segment(entry)).await?,
+            Some(Identifying::Known(entries)) => {
+                for entry in entries {
+                    self.advance(Sealing::Known(entry)).await?;
+                }
+            }
             Some(Identifying::Batch(mut job)) => {
                 for identified in job.wait().await? {
                     self.stats.chunks += 1;
@@ -257,6 +264,10 @@ impl Writer {
             None => Ok(()),
             Some(Sealing::Zeros(count)) => self.list_zeros(count).await,
             Some(Sealing::Known(entry)) => self.list(entry).await,
+            Some(Sealing::Segment(entry)) => {
+                self.segments.push(entry);
+                Ok(())
+            }
             Some(Sealing::New(entry, mut job)) => {
                 let blob = job.wait().await?;
                 self.packer.push(blob).await?;
@@ -266,7 +277,7 @@ impl Writer {
     }
 
     /// Empties the pipeline; a chunk that is being cut stays where it is.
-    pub(crate) async fn drain(&mut self) -> Result<()> {
+    async fn drain(&mut self) -> Result<()> {
         self.submit().await?;
         while !self.identifying.is_empty() {
             self.step().await?;

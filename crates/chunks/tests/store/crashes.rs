@@ -12,9 +12,9 @@ use crate::support::{
 };
 use crate::watched_index::WatchedIndex;
 
-/// Writes a content over several packs, one that shares chunks with it, and their concatenation; pushes each
-/// as soon as it is acknowledged.
-async fn live(store: Store, contents: &[Uuid; 3], acknowledged: &mut Vec<(Head, Vec<u8>)>) -> Result<()> {
+/// Writes a content over several packs, one that shares chunks with it, and then some that are made of the two;
+/// pushes each as soon as it is acknowledged.
+async fn live(store: Store, contents: &[Uuid; 6], acknowledged: &mut Vec<(Head, Vec<u8>)>) -> Result<()> {
     let one = noise(1, 10 * SEGMENT);
     let two = [&one[..5 * SEGMENT], &noise(2, 2 * SEGMENT + 9)].concat();
     for (content, bytes) in contents.iter().zip([&one, &two]) {
@@ -25,19 +25,30 @@ async fn live(store: Store, contents: &[Uuid; 3], acknowledged: &mut Vec<(Head, 
         acknowledged.push((writer.finish().await?, bytes.clone()));
     }
     let heads = [acknowledged[0].0.bytes.clone(), acknowledged[1].0.bytes.clone()];
-    acknowledged.push((store.concat(DOMAIN, contents[2], &heads).await?, [one, two].concat()));
+    acknowledged.push((store.concat(DOMAIN, contents[2], &heads).await?, [&one[..], &two].concat()));
+    acknowledged.push((store.copy(&heads[0], contents[3]).await?, one.clone()));
+    let (start, end) = (3 * CHUNK, 8 * SEGMENT + 5);
+    let sliced = store.slice(&heads[0], start as u64..end as u64, contents[4]).await?;
+    acknowledged.push((sliced, one[start..end].to_vec()));
+    let mut spliced = two;
+    spliced[2 * SEGMENT..2 * SEGMENT + CHUNK].copy_from_slice(&noise(3, CHUNK));
+    spliced[6 * SEGMENT + 1..6 * SEGMENT + 3 * CHUNK].fill(0);
+    let mut splice = store.splice(&heads[1], contents[5]).await?;
+    splice.write(2 * SEGMENT as u64, Bytes::from(noise(3, CHUNK))).await?;
+    splice.write_zeros(6 * SEGMENT as u64 + 1, 3 * CHUNK as u64 - 1).await?;
+    acknowledged.push((splice.finish().await?, spliced));
     Ok(())
 }
 
 /// Returns whether the machine lived to the end.
 async fn die_after(calls: u64, late: bool) -> bool {
     let (backend, index, keys) = (Arc::new(MemoryBackend::new()), Arc::new(MemoryIndex::new()), kms());
-    let contents = [(); 3].map(|()| Uuid::now_v7());
+    let contents = [(); 6].map(|()| Uuid::now_v7());
     let (life, mut acknowledged) = (Mortal::new(calls, late), Vec::new());
     let mortal = Arc::new(MortalBackend { inner: backend.clone(), life: life.clone() });
     let mortal_index = Arc::new(WatchedIndex { inner: index.clone(), watch: life.clone() });
     let lived = match Store::open(mortal, mortal_index, keys.clone(), small()).await {
-        Ok(store) => live(store, &contents, &mut acknowledged).await.is_ok(),
+        Ok(store) => Box::pin(live(store, &contents, &mut acknowledged)).await.is_ok(),
         Err(_) => false,
     };
     assert!(lived || life.is_dead());
@@ -54,8 +65,8 @@ async fn die_after(calls: u64, late: bool) -> bool {
             store.verify(&head.bytes).await.unwrap();
         }
         for content in &contents[acknowledged.len()..] {
+            // The death came after the head was durable and before it could be told.
             match store.head(*content).await {
-                // The death came after the head was durable and before it could be told.
                 Ok(head) => assert!(store.verify(&head.bytes).await.is_ok(), "{calls}"),
                 Err(error) => assert_eq!(error.kind(), ErrorKind::NotFound),
             }

@@ -198,6 +198,18 @@ async fn every_call_may_be_spawned() {
         writer.write_zeros(SEGMENT as u64).await?;
         let head = writer.finish().await?;
         let joined = store.concat(DOMAIN, Uuid::now_v7(), &[head.bytes.clone(), head.bytes]).await?;
+        let copied = store.copy(&joined.bytes, Uuid::now_v7()).await?;
+        let sliced = store.slice(&joined.bytes, 5..77, Uuid::now_v7()).await?;
+        let mut splice = store.splice(&joined.bytes, Uuid::now_v7()).await?;
+        splice.write(5, Bytes::from_static(b"x")).await?;
+        splice.write_zeros(50, 5).await?;
+        let spliced = splice.finish().await?;
+        let mut tally = store.tally();
+        for head in [&copied, &sliced, &spliced] {
+            tally.add(&head.bytes)?;
+        }
+        tally.count().await?;
+        store.diff(&copied.bytes, &spliced.bytes).await?.try_collect::<Vec<_>>().await?;
         let reader = store.reader(&joined.bytes).await?;
         let (zero, length) = reader.extent(2 * SEGMENT as u64).await?;
         let read = reader.read(5, 10).await?;
