@@ -14,12 +14,20 @@ pub(crate) enum Dialect {
 type Change = (i64, &'static str, &'static str, &'static str);
 
 /// The schema's history. Only ever add to it: old releases must survive a new schema.
-const CHANGES: &[Change] = &[(
-    1,
-    "begin",
-    include_str!("../migrations/sqlite/0001_begin.sql"),
-    include_str!("../migrations/postgres/0001_begin.sql"),
-)];
+const CHANGES: &[Change] = &[
+    (
+        1,
+        "begin",
+        include_str!("../migrations/sqlite/0001_begin.sql"),
+        include_str!("../migrations/postgres/0001_begin.sql"),
+    ),
+    (
+        3,
+        "exports",
+        include_str!("../migrations/sqlite/0003_exports.sql"),
+        include_str!("../migrations/postgres/0003_exports.sql"),
+    ),
+];
 
 impl Dialect {
     /// Returns the statement that begins a transaction in which all reads see one moment, and writes fail.

@@ -7,6 +7,7 @@
 mod buckets;
 mod chunks;
 mod contents;
+mod exports;
 mod fixture;
 mod identity;
 mod image_list;
@@ -103,5 +104,9 @@ promises! {
     servers {
         come_back_whole,
         change_only_from_the_given_state,
+    }
+    exports {
+        come_back_whole,
+        have_names_of_their_own,
     }
 }
