@@ -12,6 +12,7 @@ use service::{CatalogIndex, Parts, Service, Settings};
 use crate::clock::SystemClock;
 use crate::config::{Acceleration, Config, Network};
 use crate::data::Data;
+use crate::disks;
 
 /// Pieces of blocking work at once, for each processor: they also wait for the store.
 const PERMITS_A_CPU: usize = 4;
@@ -43,7 +44,7 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         token_seconds: config.identity.token_seconds,
         node: data.node()?,
         job_workers: config.jobs.workers,
-        bases: data.path("bases"),
+        nbd_socket: data.path(disks::SOCKET),
         blocking_permits: cpus * PERMITS_A_CPU,
         abort_at,
     };

@@ -9,6 +9,7 @@ use model::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::blocking::Permits;
+use crate::disks::Disks;
 
 /// Numbers and places that configuration may change.
 #[derive(Debug, Clone)]
@@ -21,8 +22,8 @@ pub struct Settings {
     pub node: String,
     /// Jobs that run at once on this node.
     pub job_workers: usize,
-    /// Folder for images' disks as local base files of servers.
-    pub bases: PathBuf,
+    /// Socket at which the disks of servers are served over NBD to this host, as `server/<id>`.
+    pub nbd_socket: PathBuf,
     /// Pieces of blocking work (reading disks, hashing passwords) that run at once.
     pub blocking_permits: usize,
     /// For tests: the place (`KIND/STEP/before|middle|after`) at which the process ends itself.
@@ -50,6 +51,8 @@ pub struct Parts {
 pub struct Service {
     pub(crate) parts: Arc<Parts>,
     pub(crate) permits: Permits,
+    /// Disks that are open for NBD clients.
+    pub(crate) disks: Arc<Disks>,
     /// Wakes an idle worker when a job was added on this node.
     pub(crate) wake: Arc<Notify>,
 }
@@ -59,7 +62,7 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let permits = Permits::new(parts.settings.blocking_permits);
-        Self { parts: Arc::new(parts), permits, wake: Arc::new(Notify::new()) }
+        Self { parts: Arc::new(parts), permits, disks: Arc::default(), wake: Arc::new(Notify::new()) }
     }
 
     /// Returns the settings.

@@ -6,6 +6,7 @@
 mod backend;
 
 mod driver;
+mod exports;
 mod fixture;
 mod gate;
 mod identity;
