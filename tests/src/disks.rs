@@ -53,6 +53,50 @@ pub fn scattered(path: &Path, mib: u64, data: u64, seed: u64) {
     }
 }
 
+/// Writes a disk of 4 MiB whose guest reads it sector by sector, 18 in a second, and prints the first byte of each: letters
+/// from `b` on, in their order, again and again. An error of the disk is an `E`, and the end.
+pub fn reciting(path: &Path) {
+    #[rustfmt::skip]
+    const CODE: &[u8] = &[
+        0xeb, 0x12,                   // 7c00  jmp 0x7c14
+        0x00, 0x00,                   // 7c02  fill
+        0x10, 0x00, 0x01, 0x00,       // 7c04  disk address packet: 16 bytes, one sector
+        0x00, 0x80, 0x00, 0x00,       // 7c08  to 0000:8000
+        0x01, 0, 0, 0, 0, 0, 0, 0,    // 7c0c  sector number
+        0xfa,                         // 7c14  cli
+        0x31, 0xc0,                   // 7c15  xor ax, ax
+        0x8e, 0xd8,                   // 7c17  mov ds, ax
+        0x8e, 0xd0,                   // 7c19  mov ss, ax
+        0xbc, 0x00, 0x7c,             // 7c1b  mov sp, 0x7c00
+        0xfb,                         // 7c1e  sti
+        0xbe, 0x04, 0x7c,             // 7c1f  mov si, 0x7c04
+        0xb4, 0x42,                   // 7c22  mov ah, 0x42           read (DL is the boot disk)
+        0xcd, 0x13,                   // 7c24  int 0x13
+        0x72, 0x0d,                   // 7c26  jc 0x7c35
+        0xa0, 0x00, 0x80,             // 7c28  mov al, [0x8000]
+        0xe8, 0x10, 0x00,             // 7c2b  call 0x7c3e
+        0xff, 0x06, 0x0c, 0x7c,       // 7c2e  inc word [0x7c0c]
+        0xf4,                         // 7c32  hlt                    until the next timer tick
+        0xeb, 0xea,                   // 7c33  jmp 0x7c1f
+        0xb0, b'E',                   // 7c35  mov al, 'E'
+        0xe8, 0x04, 0x00,             // 7c37  call 0x7c3e
+        0xfa, 0xf4, 0xeb, 0xfc,       // 7c3a  cli; hlt; jmp 0x7c3a
+        0x52, 0x50,                   // 7c3e  push dx; push ax       print AL
+        0xba, 0xfd, 0x03,             // 7c40  mov dx, 0x3fd
+        0xec,                         // 7c43  in al, dx
+        0xa8, 0x20,                   // 7c44  test al, 0x20          transmitter empty
+        0x74, 0xfb,                   // 7c46  jz 0x7c43
+        0x58,                         // 7c48  pop ax
+        0xba, 0xf8, 0x03,             // 7c49  mov dx, 0x3f8          COM1
+        0xee,                         // 7c4c  out dx, al
+        0x5a, 0xc3,                   // 7c4d  pop dx; ret
+    ];
+    let mut disk: Vec<u8> = (0..4 * MIB / 512).flat_map(|sector| [b'a' + (sector % 26) as u8; 512]).collect();
+    disk[..CODE.len()].copy_from_slice(CODE);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    fs::write(path, disk).unwrap();
+}
+
 /// Writes a disk whose boot sector stops the processor: the smallest guest.
 pub fn halting(path: &Path) {
     let mut disk = vec![0; MIB as usize];

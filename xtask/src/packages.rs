@@ -52,7 +52,7 @@ pub(crate) const DISK: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 17] = [
+pub(crate) const TESTS: [Package; 19] = [
     QEMU[0],
     QEMU[1],
     file("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
@@ -70,6 +70,8 @@ pub(crate) const TESTS: [Package; 17] = [
     program("xz-utils", "xz"),
     program("zstd", "zstd"),
     program("python3", "python3"),
+    program("libnbd-bin", "nbdcopy"),
+    program("openssl", "openssl"),
 ];
 
 /// What makes a Python environment.

@@ -46,6 +46,9 @@ pub struct Endpoints {
     pub api: String,
     /// The S3 dialect, for example `http://127.0.0.1:9000`.
     pub s3: String,
+    /// Exports over NBD: the URI of the one without a name, for example `nbds://192.0.2.1:10809/` or
+    /// `nbd+unix:///?socket=/var/lib/molde/nbd.sock`.
+    pub nbd: String,
 }
 
 /// Returns the router of all REST dialects and `GET /healthz`.

@@ -55,12 +55,13 @@ pub async fn heads(tx: &mut Tx) -> Result<Vec<Vec<u8>>> {
     tx.rows(sql("SELECT head FROM contents")).await?.iter().map(|row| row.field("head")).collect()
 }
 
-/// Returns whether an image, an object, an upload's part or a server holds the content.
+/// Returns whether an image, an object, an upload's part, a server or an export holds the content.
 pub async fn is_referenced(tx: &mut Tx, id: ContentId) -> Result<bool> {
     let query = sql("SELECT 1 AS held WHERE EXISTS (SELECT 1 FROM images WHERE content = $1) \
          OR EXISTS (SELECT 1 FROM objects WHERE content = $1) \
          OR EXISTS (SELECT 1 FROM parts WHERE content = $1) \
-         OR EXISTS (SELECT 1 FROM servers WHERE content = $1)");
+         OR EXISTS (SELECT 1 FROM servers WHERE content = $1) \
+         OR EXISTS (SELECT 1 FROM exports WHERE content = $1)");
     Ok(tx.row(query.bind(id.to_string())).await?.is_some())
 }
 
@@ -75,6 +76,7 @@ pub async fn list_unreferenced(tx: &mut Tx, older_than: Timestamp, limit: u32) -
          AND NOT EXISTS (SELECT 1 FROM objects WHERE objects.content = contents.id) \
          AND NOT EXISTS (SELECT 1 FROM parts WHERE parts.content = contents.id) \
          AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.content = contents.id) \
+         AND NOT EXISTS (SELECT 1 FROM exports WHERE exports.content = contents.id) \
          ORDER BY created_at, id LIMIT $2"
     ));
     tx.rows(query.bind(micros(older_than)).bind(i64::from(limit))).await?.iter().map(content).collect()

@@ -27,6 +27,12 @@ const CHANGES: &[Change] = &[
         include_str!("../migrations/sqlite/0002_collection.sql"),
         include_str!("../migrations/postgres/0002_collection.sql"),
     ),
+    (
+        3,
+        "exports",
+        include_str!("../migrations/sqlite/0003_exports.sql"),
+        include_str!("../migrations/postgres/0003_exports.sql"),
+    ),
 ];
 
 impl Dialect {

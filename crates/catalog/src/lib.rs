@@ -23,6 +23,7 @@ pub mod contents;
 mod dialect;
 pub mod domains;
 mod error;
+pub mod exports;
 mod fields;
 pub mod images;
 pub mod jobs;

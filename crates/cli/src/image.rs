@@ -1,4 +1,4 @@
-//! `molde image`: make, look at, change, export and remove images.
+//! `molde image`: make, look at, change, export, serve and remove images.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use tokio_util::io::ReaderStream;
 use crate::client::{Client, send};
 use crate::error::{Failure, Result};
 use crate::job::{escape, told_job, wait};
+use crate::nbd_export::{Life, serve};
 use crate::object::{download, split};
 use crate::output::{Column, Output, plain};
 use crate::{progress, report};
@@ -71,6 +72,13 @@ pub enum Image {
         /// Wait until it is written
         #[arg(long)]
         wait: bool,
+    },
+    /// Serve an image's disk over NBD, read-only, to whoever gets the URI that is printed
+    Serve {
+        /// Its id or name
+        image: String,
+        #[command(flatten)]
+        life: Life,
     },
     /// Save an image's bytes, in the format it is kept in, to a local file
     Save {
@@ -206,6 +214,10 @@ impl Image {
                     &format!("job {job} writes `{to}`; `molde job watch {job}` tells how far it is"),
                     &answer,
                 )
+            }
+            Self::Serve { image, life } => {
+                let id = id(&find(client, &image).await?);
+                serve(client, output, json!({"image": id}), &life).await
             }
             Self::Save { image, file, force } => {
                 let id = id(&find(client, &image).await?);

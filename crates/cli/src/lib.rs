@@ -14,6 +14,7 @@ mod guest_file;
 mod identity;
 mod image;
 mod job;
+mod nbd_export;
 mod object;
 mod output;
 mod progress;
@@ -47,10 +48,10 @@ pub enum Command {
     /// Make, list and remove buckets
     #[command(subcommand)]
     Bucket(bucket::Bucket),
-    /// Put, get, list and remove files in buckets
+    /// Put, get, list, serve and remove files in buckets
     #[command(subcommand)]
     Object(object::Object),
-    /// Make, look at, change, export and remove images
+    /// Make, look at, change, export, serve and remove images
     #[command(subcommand)]
     Image(image::Image),
     /// Look at and cancel jobs
@@ -59,6 +60,9 @@ pub enum Command {
     /// Make and run servers from images
     #[command(subcommand)]
     Server(server::Server),
+    /// Look at and close what is served over NBD
+    #[command(subcommand)]
+    Nbd(nbd_export::Nbd),
     /// Look after the chunk store
     #[command(subcommand)]
     Store(store::Store),
@@ -99,6 +103,7 @@ async fn ask(command: Command, client: &Client, output: Output) -> Result<()> {
         Command::Image(command) => command.run(client, output).await,
         Command::Job(command) => command.run(client, output).await,
         Command::Server(command) => command.run(client, output).await,
+        Command::Nbd(command) => command.run(client, output).await,
         Command::Store(command) => command.run(client, output).await,
         Command::Project(command) => command.run(client, output).await,
         Command::User(command) => command.run(client, output).await,

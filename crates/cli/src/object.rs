@@ -1,4 +1,4 @@
-//! `molde object`: put, get, list and remove files in buckets.
+//! `molde object`: put, get, list, serve and remove files in buckets.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::client::{Client, unreachable};
 use crate::error::{Failure, Result};
+use crate::nbd_export::{Life, serve};
 use crate::output::{Output, plain};
 use crate::progress;
 use crate::s3::S3;
@@ -38,6 +39,16 @@ pub enum Object {
         #[arg(long)]
         force: bool,
     },
+    /// Serve the disk in a file over NBD, read-only, to whoever gets the URI that is printed
+    Serve {
+        /// BUCKET/KEY
+        object: String,
+        /// The file's format; found out where it is not told
+        #[arg(long)]
+        format: Option<String>,
+        #[command(flatten)]
+        life: Life,
+    },
     /// List a bucket
     List {
         /// BUCKET, or BUCKET/PREFIX
@@ -61,6 +72,10 @@ impl Object {
                 let answer = s3.get(bucket, key).await?;
                 let length = download(answer, &file, force, key).await?;
                 output.done(&format!("`{}` has {length} bytes", file.display()), &json!({"file": file, "size": length}))
+            }
+            Self::Serve { object, format, life } => {
+                let (bucket, key) = split(&object)?;
+                serve(client, output, json!({"bucket": bucket, "key": key, "format": format}), &life).await
             }
             Self::List { at } => {
                 let (bucket, prefix) = at.split_once('/').unwrap_or((&at, ""));

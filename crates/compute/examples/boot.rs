@@ -1,24 +1,23 @@
-//! Boots one server from a raw disk and shows its serial console as long as it runs: `boot DISK DIRECTORY`.
+//! Boots one server from a disk that is served over NBD and shows its serial console as long as it runs: `boot SOCKET
+//! EXPORT BYTES DIRECTORY`.
 
 #![expect(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use compute::{
-    Acceleration, BaseFormat, ConfigDrive, Driver, Firmware, Power, QemuDriver, QemuOptions, ServerSpec, hostname_for,
+    Acceleration, Base, ConfigDrive, Driver, Firmware, Power, QemuDriver, QemuOptions, ServerSpec, hostname_for,
 };
 use model::ServerId;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let mut arguments = std::env::args_os().skip(1).map(PathBuf::from);
-    let (Some(base), Some(directory)) = (arguments.next(), arguments.next()) else {
-        return Err("usage: boot DISK DIRECTORY".into());
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let [socket, export, bytes, directory] = &arguments[..] else {
+        return Err("usage: boot SOCKET EXPORT BYTES DIRECTORY".into());
     };
-    let base = base.canonicalize()?;
     let mut options = QemuOptions::new(directory);
     options.acceleration = Acceleration::Tcg;
     let driver = QemuDriver::new(options).await?;
@@ -29,9 +28,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         name: "example".into(),
         vcpus: 1,
         ram_mib: 256,
-        disk_bytes: base.metadata()?.len(),
-        base,
-        base_format: BaseFormat::Raw,
+        disk_bytes: bytes.parse()?,
+        base: Base { socket: socket.into(), export: export.clone() },
         firmware: Firmware::Bios,
         config_drive: ConfigDrive {
             hostname: hostname_for("example", id),

@@ -22,7 +22,7 @@ use crate::{Result, ServerSpec};
 pub trait Driver: Send + Sync {
     /// Makes the server if it is absent and runs it; a paused one goes on.
     ///
-    /// The root disk of a server that exists already is kept: `spec.base` must still be the same file. The config
+    /// The root disk of a server that exists already is kept: `spec.base` must still be the same disk. The config
     /// drive is made anew. Two calls at once for one server start one process.
     async fn start(&self, spec: &ServerSpec) -> Result<()>;
 

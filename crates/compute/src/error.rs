@@ -8,8 +8,6 @@ use std::io;
 pub enum ErrorKind {
     /// The specification asks for something that cannot be; asking again will not help.
     Invalid,
-    /// The base file names other files or breaks its format, so it is never given to QEMU.
-    Refused,
     /// The driver has no such server.
     NotFound,
     /// A program or firmware file of this host is not installed.

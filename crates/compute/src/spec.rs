@@ -16,6 +16,8 @@ pub const RAM_MIB_MIN: u32 = 16;
 pub const RAM_MIB_MAX: u32 = 4 << 20;
 /// Largest root disk in bytes (64 TiB); its qcow2 tables would fill the host before its data does.
 pub const DISK_BYTES_MAX: u64 = 64 << 40;
+/// Longest name of a base's export in bytes; the header of an overlay holds at most 1023 bytes of it and its place.
+const EXPORT_MAX: usize = 255;
 /// Most ports forwarded to one server; each is a listening socket of the host.
 pub const FORWARDS_MAX: usize = 64;
 
@@ -32,10 +34,8 @@ pub struct ServerSpec {
     pub ram_mib: u32,
     /// Size of the root disk in bytes, at least that of the base; rounded up to a sector of 512 bytes.
     pub disk_bytes: u64,
-    /// A local file that holds the disk the server begins with; only ever read, and needed as long as the server lives.
-    pub base: PathBuf,
-    /// How `base` holds the disk. It is never guessed.
-    pub base_format: BaseFormat,
+    /// The disk the server begins with; only ever read, and needed as long as the server lives.
+    pub base: Base,
     /// What starts the guest.
     pub firmware: Firmware,
     /// What cloud-init reads.
@@ -44,13 +44,13 @@ pub struct ServerSpec {
     pub forwards: Vec<(u16, u16)>,
 }
 
-/// How a base file holds a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BaseFormat {
-    /// The bytes of the disk.
-    Raw,
-    /// A qcow2 file without a backing file and without an external data file.
-    Qcow2,
+/// A disk that is served to this host over NBD. While its server is away the guest waits, and goes on afterwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Base {
+    /// The absolute path of the socket at which it is served.
+    pub socket: PathBuf,
+    /// The name of its export there: letters, digits, `-` and `/`.
+    pub export: String,
 }
 
 /// What starts the guest.
@@ -74,9 +74,7 @@ impl ServerSpec {
                 self.disk_bytes
             )));
         }
-        if !self.base.is_absolute() {
-            return Err(Error::invalid(format!("the base file `{}` is not an absolute path", self.base.display())));
-        }
+        self.base.check()?;
         self.check_forwards()?;
         self.config_drive.check()
     }
@@ -93,6 +91,19 @@ impl ServerSpec {
             if !taken.insert(host) {
                 return Err(Error::invalid(format!("port {host} of the host is forwarded twice")));
             }
+        }
+        Ok(())
+    }
+}
+
+impl Base {
+    fn check(&self) -> Result<()> {
+        if !self.socket.is_absolute() {
+            return Err(Error::invalid(format!("the socket `{}` is not an absolute path", self.socket.display())));
+        }
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'/');
+        if self.export.is_empty() || self.export.len() > EXPORT_MAX || !self.export.bytes().all(plain) {
+            return Err(Error::invalid("the name of a base's export has letters, digits, `-` and `/` only"));
         }
         Ok(())
     }
@@ -120,8 +131,7 @@ mod tests {
             vcpus: 1,
             ram_mib: 256,
             disk_bytes: 1 << 30,
-            base: "/base.raw".into(),
-            base_format: BaseFormat::Raw,
+            base: Base { socket: "/nbd.sock".into(), export: "server/1".into() },
             firmware: Firmware::Bios,
             config_drive: ConfigDrive {
                 hostname: "web".into(),
@@ -137,7 +147,7 @@ mod tests {
     #[test]
     fn limits() {
         spec().check().unwrap();
-        let wrong: [fn(&mut ServerSpec); 11] = [
+        let wrong: [fn(&mut ServerSpec); 13] = [
             |s| s.name = "a\nb".into(),
             |s| s.name = String::new(),
             |s| s.vcpus = 0,
@@ -145,7 +155,9 @@ mod tests {
             |s| s.ram_mib = RAM_MIB_MIN - 1,
             |s| s.disk_bytes = 0,
             |s| s.disk_bytes = u64::MAX,
-            |s| s.base = "base.raw".into(),
+            |s| s.base.socket = "nbd.sock".into(),
+            |s| s.base.export = String::new(),
+            |s| s.base.export = "a?socket=b".into(),
             |s| s.forwards = vec![(1, 2), (1, 3)],
             |s| s.forwards = vec![(0, 2)],
             |s| s.config_drive.hostname = "a,b".into(),

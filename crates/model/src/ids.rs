@@ -72,6 +72,7 @@ id!(/** Names a server; shown with dashes. */ ServerId, "a server", new_v4, hyph
 id!(/** Names a content of the chunk store; shown with dashes, sorts by time. */ ContentId, "a content", now_v7, hyphenated);
 id!(/** Names a job; shown as 32 digits, sorts by time. */ JobId, "a job", now_v7, simple);
 id!(/** Names a multipart upload; shown as 32 digits, sorts by time. */ UploadId, "an upload", now_v7, simple);
+id!(/** Names an export; shown as 32 digits, sorts by time. */ ExportId, "an export", now_v7, simple);
 id!(/** Names a bucket inside records; clients use its name. */ BucketId, "a bucket", new_v4, hyphenated);
 id!(/** Names a project; shown as 32 digits, as OpenStack and Huawei clients expect. */ ProjectId, "a project", new_v4, simple);
 id!(/** Names a user; shown as 32 digits. */ UserId, "a user", new_v4, simple);

@@ -6,6 +6,7 @@
 pub mod buckets;
 pub mod clock;
 pub mod contents;
+pub mod exports;
 pub mod formats;
 pub mod identity;
 pub mod ids;

@@ -12,6 +12,7 @@ use service::{CatalogIndex, Parts, Service, Settings};
 use crate::clock::SystemClock;
 use crate::config::{Acceleration, Config, Network};
 use crate::data::Data;
+use crate::disks;
 
 const HOUR: u32 = 3600;
 const DAY: u32 = 24 * HOUR;
@@ -46,7 +47,7 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         node: data.node()?,
         job_workers: config.jobs.workers,
         collect_seconds: config.collection.every_hours.saturating_mul(HOUR),
-        bases: data.path("bases"),
+        nbd_socket: data.path(disks::SOCKET),
         blocking_permits: cpus * PERMITS_A_CPU,
         abort_at,
     };

@@ -5,7 +5,7 @@
 //!   credentials.json  the administrator's keys, 0600    node          this node's name
 //!   clouds.yaml       the same for OpenStack clients    master.key    the embedded key service
 //!   catalog.db        SQLite                            store/        chunks
-//!   servers/          disks of servers                  bases/        images as local files, for servers
+//!   servers/          disks of servers                  nbd.sock      images' disks, for servers and other NBD clients
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

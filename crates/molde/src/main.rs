@@ -7,6 +7,7 @@ mod assemble;
 mod clock;
 mod config;
 mod data;
+mod disks;
 mod serve;
 mod tools;
 

@@ -1,6 +1,7 @@
 //! `molde serve`: the server, from its first start to its end.
 //!
-//! lock -> listen -> assemble -> first start? write the credentials, then make what they open -> recover -> ready
+//! lock -> listen -> assemble -> first start? write the credentials, then make what they open -> serve disks -> recover ->
+//! ready
 //! SIGTERM or Ctrl-C: stop listening, let requests end, free the jobs, exit 0. Servers (virtual machines) go on.
 
 use std::io::{IsTerminal, Write};
@@ -19,9 +20,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing_subscriber::EnvFilter;
 
-use crate::assemble;
 use crate::config::Config;
 use crate::data::Data;
+use crate::{assemble, disks};
 
 /// How long running requests may take to end after a SIGTERM.
 const DRAIN: Duration = Duration::from_secs(20);
@@ -40,6 +41,9 @@ pub(crate) struct Serve {
     /// Where the S3 endpoint listens; port 0 picks a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9000")]
     s3_listen: SocketAddr,
+    /// Where images are served over NBD, besides the socket `DIR/nbd.sock`; other hosts are served through TLS only
+    #[arg(long, value_name = "ADDR:PORT")]
+    nbd_listen: Option<SocketAddr>,
     /// Configuration; `DIR/molde.toml` where it is not told
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -67,15 +71,20 @@ impl Serve {
         // From the first moment on, so that a signal that comes while the server starts ends it in order as well.
         let (mut term, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let data = Data::open(&self.data)?;
-        let config = Config::read(&self.config.clone().unwrap_or_else(|| data.path("molde.toml")))?;
+        let mut config = Config::read(&self.config.clone().unwrap_or_else(|| data.path("molde.toml")))?;
+        config.nbd.listen = self.nbd_listen.or(config.nbd.listen);
         let rest = listen(self.listen).await?;
         let s3 = listen(self.s3_listen).await?;
+        let service = assemble::service(&data, &config, self.abort_at).await?;
+        let nbd = disks::Listeners::bind(&data, &config.nbd, &service)?;
         let endpoints = Endpoints {
             api: config.api.public_url.clone().unwrap_or(format!("http://{}", rest.local_addr()?)),
             s3: config.s3.public_url.clone().unwrap_or(format!("http://{}", s3.local_addr()?)),
+            nbd: nbd.uri.clone(),
         };
-        let service = assemble::service(&data, &config, self.abort_at).await?;
         first_start(&data, &config, &service, &endpoints).await?;
+        // Servers that run wait for their disks, and those that jobs start need them.
+        let nbd = nbd.serve()?;
         service.recover().await.context("cannot recover from the last run")?;
         let runner = Runner::start(service.clone()).await.context("cannot start the job runner")?;
 
@@ -98,6 +107,8 @@ impl Serve {
         stop.send_replace(());
         let (api, s3) = tokio::join!(api, s3);
         runner.stop(&service).await.context("cannot free the running jobs")?;
+        // Last, as all before may use a disk; this thread has nothing else to do.
+        tokio::task::block_in_place(|| nbd.stop())?;
         api??;
         s3??;
         Ok(())

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 /// A place to listen at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
-    /// A socket in the file system; the rights of its directory decide who can connect.
+    /// A socket in the file system, which its owner alone can use.
     Unix(PathBuf),
     /// A port of an address; port 0 takes a free one. Anybody who reaches it can read what is served.
     Tcp(SocketAddr),

@@ -7,13 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use crate::commands::{REQUEST_LENGTH, Request, answer};
-use crate::exports::Exports;
+use crate::exports::Resolve;
 use crate::handshake::handshake;
 use crate::limits::Limits;
 use crate::options::Agreed;
 use crate::protocol::{BLOCK_MAX, CMD_DISC, CMD_WRITE};
 use crate::replies::Replies;
 use crate::stream::{Incoming, Stream};
+use crate::tls::Tls;
 
 /// Commands that wait for a worker; the client waits when there are as many.
 const QUEUE: usize = 16;
@@ -21,11 +22,11 @@ const QUEUE: usize = 16;
 type Reader<'a> = BufReader<Incoming<'a>>;
 
 /// Serves a client until it goes, breaks the protocol, or is too slow.
-pub(crate) fn serve(stream: &Stream, exports: &Exports, limits: &Limits) -> io::Result<()> {
+pub(crate) fn serve(stream: &Stream, exports: &dyn Resolve, tls: Option<&Tls>, limits: &Limits) -> io::Result<()> {
     stream.prepare(limits.message)?;
     let mut reader = BufReader::new(Incoming::new(stream));
     reader.get_mut().within(limits.handshake);
-    let Some(agreed) = handshake(&mut reader, &mut &*stream, exports)? else { return Ok(()) };
+    let Some(agreed) = handshake(&mut reader, stream, exports, tls)? else { return Ok(()) };
     let (agreed, replies) = (&agreed, &Replies::new(stream, agreed.structured));
     let (queue, commands) = sync_channel(QUEUE);
     // The workers own this end of the queue, so that it closes when none of them is left.

@@ -1,4 +1,4 @@
-//! What is served: disks by name, of which the first is the one that a client gets who names none.
+//! What is served: disks by name, as a list or as whoever finds them when a client asks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -24,7 +24,28 @@ impl fmt::Debug for Export {
     }
 }
 
-/// The disks of a server.
+/// Finds the disk behind a name when a client asks for it.
+pub trait Resolve: Send + Sync {
+    /// Returns the exports that any client may know of: names and descriptions. None, unless told otherwise.
+    fn list(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Returns the export called `name`, which is empty where a client names none. May block; a connection asks some
+    /// times while it agrees on an export, and keeps what it got as long as it lasts.
+    fn find(&self, name: &str) -> Result<Export, Refusal>;
+}
+
+/// Why a client does not get an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refusal {
+    /// There is none of this name.
+    Unknown,
+    /// There may be one, and it is not for this client now; the sentence is told to it.
+    Denied(String),
+}
+
+/// A list of disks; who asks for the empty name gets the first one.
 #[derive(Debug, Clone)]
 pub struct Exports(Vec<Export>);
 
@@ -65,17 +86,28 @@ impl Exports {
         }
         Ok(Self(list))
     }
+}
 
-    /// Returns the exports in their order.
-    pub fn iter(&self) -> impl Iterator<Item = &Export> {
-        self.0.iter()
+impl Resolve for Exports {
+    fn list(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|export| (export.name.clone(), export.description.clone())).collect()
     }
 
-    /// Finds the export called `name`; the empty name is that of the default.
-    pub(crate) fn find(&self, name: &[u8]) -> Option<&Export> {
-        match name {
-            [] => self.0.first(),
-            name => self.0.iter().find(|export| export.name.as_bytes() == name),
-        }
+    fn find(&self, name: &str) -> Result<Export, Refusal> {
+        let found = match name {
+            "" => self.0.first(),
+            name => self.0.iter().find(|export| export.name == name),
+        };
+        found.cloned().ok_or(Refusal::Unknown)
+    }
+}
+
+impl<R: Resolve + ?Sized> Resolve for Arc<R> {
+    fn list(&self) -> Vec<(String, String)> {
+        (**self).list()
+    }
+
+    fn find(&self, name: &str) -> Result<Export, Refusal> {
+        (**self).find(name)
     }
 }

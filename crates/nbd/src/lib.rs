@@ -5,9 +5,9 @@
 //!                                                      reader --queue--> workers --> replies
 //! ```
 //!
-//! What is served is read-only: an [`Export`] is a name and a [`disk::Source`]. The protocol is that of the document
-//! `doc/proto.md` of the project NetworkBlockDevice/nbd: fixed newstyle handshake, simple and structured replies, block
-//! status for `base:allocation`; without TLS, so a socket of the file system or an address of the own host is its place.
+//! What is served is read-only: an [`Export`] is a name and a [`disk::Source`], from a list ([`Exports`]) or found when a
+//! client asks ([`Resolve`]). The protocol is that of the document `doc/proto.md` of the project NetworkBlockDevice/nbd:
+//! fixed newstyle handshake, simple and structured replies, block status for `base:allocation`, TLS.
 //!
 //! Every client is taken for hostile. Invariants: no bytes of a client lead to a panic; whatever it asks, it costs one
 //! of [`Limits::connections`] and the memory of [`Limits::workers`] pieces of 2 MiB; the handshake, a message that was
@@ -26,9 +26,11 @@ mod protocol;
 mod replies;
 mod server;
 mod stream;
+mod tls;
 mod zeros;
 
 pub use address::Address;
-pub use exports::{Export, Exports, ExportsError};
+pub use exports::{Export, Exports, ExportsError, Refusal, Resolve};
 pub use limits::Limits;
 pub use server::{Server, Stop};
+pub use tls::{Tls, TlsError};

@@ -1,26 +1,44 @@
 //! The options of the handshake: what a client asks before the transmission, and what is answered.
 
-use crate::exports::{Export, Exports};
+use std::borrow::Cow;
+
+use crate::exports::{Export, Refusal, Resolve};
 use crate::protocol::{
     ALLOCATION, ALLOCATION_ID, BLOCK_MAX, BLOCK_MIN, BLOCK_PREFERRED, FLAG_CAN_MULTI_CONN, FLAG_HAS_FLAGS,
     FLAG_READ_ONLY, FLAG_SEND_CACHE, FLAG_SEND_DF, FLAG_SEND_FLUSH, INFO_BLOCK_SIZE, INFO_DESCRIPTION, INFO_EXPORT,
     INFO_NAME, OPT_ABORT, OPT_GO, OPT_INFO, OPT_LIST, OPT_LIST_META_CONTEXT, OPT_SET_META_CONTEXT, OPT_STARTTLS,
-    OPT_STRUCTURED_REPLY, OPTION_REPLY_MAGIC, REP_ACK, REP_ERR_INVALID, REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO,
-    REP_META_CONTEXT, REP_SERVER,
+    OPT_STRUCTURED_REPLY, OPTION_REPLY_MAGIC, REP_ACK, REP_ERR_INVALID, REP_ERR_POLICY, REP_ERR_TLS_REQD,
+    REP_ERR_UNKNOWN, REP_ERR_UNSUP, REP_INFO, REP_META_CONTEXT, REP_SERVER, STRING_MAX,
 };
 
 /// What was agreed on so far.
 pub(crate) struct Haggling<'a> {
-    exports: &'a Exports,
+    exports: &'a dyn Resolve,
+    security: Security,
+    /// The export that was found last: a client names the same one in several options.
+    found: Option<(String, Export)>,
     structured: bool,
     /// The export for which the client has chosen `base:allocation`.
     allocation: Option<String>,
+}
+
+/// How a connection stands with TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Security {
+    /// There is none.
+    Plain,
+    /// It must come before anything else.
+    Wanted,
+    /// The client speaks through it.
+    Tls,
 }
 
 /// What follows an option.
 pub(crate) enum Next {
     /// Another option.
     Option,
+    /// TLS, and then another option.
+    Tls,
     /// The end of the connection.
     Close,
     /// The transmission.
@@ -44,21 +62,44 @@ impl Agreed {
 }
 
 /// An option that is refused: the kind of reply and a sentence.
-type Refused = (u32, &'static str);
+type Refused = (u32, Cow<'static, str>);
 
-const INVALID: Refused = (REP_ERR_INVALID, "the data of this option are not of the form that it has");
-const UNKNOWN: Refused = (REP_ERR_UNKNOWN, "no export has this name");
+const INVALID: Refused = refused(REP_ERR_INVALID, "the data of this option are not of the form that it has");
+const UNKNOWN: Refused = refused(REP_ERR_UNKNOWN, "no export has this name");
+
+const fn refused(error: u32, sentence: &'static str) -> Refused {
+    (error, Cow::Borrowed(sentence))
+}
 
 impl<'a> Haggling<'a> {
-    pub(crate) fn new(exports: &'a Exports) -> Self {
-        Self { exports, structured: false, allocation: None }
+    pub(crate) fn new(exports: &'a dyn Resolve, security: Security) -> Self {
+        Self { exports, security, found: None, structured: false, allocation: None }
     }
 
-    /// Returns what is agreed on for the export called `name`, if there is one.
-    pub(crate) fn agree(&self, name: &[u8]) -> Option<Agreed> {
-        let export = self.exports.find(name)?.clone();
+    /// Returns what is agreed on for the export called `name`.
+    pub(crate) fn agree(&mut self, name: &[u8]) -> Result<Agreed, Refused> {
+        if self.security == Security::Wanted {
+            return Err(refused(REP_ERR_TLS_REQD, "this server is used through TLS only"));
+        }
+        let export = self.find(name)?;
         let allocation = self.structured && self.allocation.as_ref() == Some(&export.name);
-        Some(Agreed { export, structured: self.structured, allocation })
+        Ok(Agreed { export, structured: self.structured, allocation })
+    }
+
+    fn find(&mut self, name: &[u8]) -> Result<Export, Refused> {
+        // Nothing else is a string of the protocol, so nothing else is a name.
+        let name = std::str::from_utf8(name).ok().filter(|name| name.len() <= STRING_MAX).ok_or(UNKNOWN)?;
+        if let Some((_, export)) = self.found.as_ref().filter(|(found, _)| found == name) {
+            return Ok(export.clone());
+        }
+        let export = self.exports.find(name).map_err(|refusal| match refusal {
+            Refusal::Unknown => UNKNOWN,
+            Refusal::Denied(sentence) => {
+                (REP_ERR_POLICY, Cow::Owned(sentence[..sentence.floor_char_boundary(STRING_MAX)].to_owned()))
+            }
+        })?;
+        self.found = Some((name.to_owned(), export.clone()));
+        Ok(export)
     }
 
     /// Answers `option` with `data`; the replies are appended to `replies`.
@@ -78,6 +119,13 @@ impl<'a> Haggling<'a> {
         let mut next = Next::Option;
         match option {
             OPT_ABORT => next = Next::Close,
+            OPT_STARTTLS => {
+                self.may_start_tls(data)?;
+                next = Next::Tls;
+            }
+            _ if self.security == Security::Wanted => {
+                return Err(refused(REP_ERR_TLS_REQD, "this server is used through TLS only"));
+            }
             OPT_LIST => self.list(data, replies)?,
             OPT_STRUCTURED_REPLY if data.is_empty() => self.structured = true,
             OPT_STRUCTURED_REPLY => return Err(INVALID),
@@ -88,31 +136,39 @@ impl<'a> Haggling<'a> {
                 }
             }
             OPT_LIST_META_CONTEXT | OPT_SET_META_CONTEXT => self.contexts(option, data, replies)?,
-            OPT_STARTTLS => return Err((REP_ERR_UNSUP, "this server has no TLS")),
-            _ => return Err((REP_ERR_UNSUP, "this server does not know the option")),
+            _ => return Err(refused(REP_ERR_UNSUP, "this server does not know the option")),
         }
         reply(replies, option, REP_ACK, &[]);
         Ok(next)
+    }
+
+    fn may_start_tls(&self, data: &[u8]) -> Result<(), Refused> {
+        match self.security {
+            _ if !data.is_empty() => Err(INVALID),
+            Security::Wanted => Ok(()),
+            Security::Plain => Err(refused(REP_ERR_UNSUP, "this server has no TLS")),
+            Security::Tls => Err(refused(REP_ERR_INVALID, "the connection has TLS already")),
+        }
     }
 
     fn list(&self, data: &[u8], replies: &mut Vec<u8>) -> Result<(), Refused> {
         if !data.is_empty() {
             return Err(INVALID);
         }
-        for export in self.exports.iter() {
-            let name = export.name.as_bytes();
-            reply(replies, OPT_LIST, REP_SERVER, &[&be32(name.len()), name, export.description.as_bytes()]);
+        for (name, description) in self.exports.list() {
+            let name = name.as_bytes();
+            reply(replies, OPT_LIST, REP_SERVER, &[&be32(name.len()), name, description.as_bytes()]);
         }
         Ok(())
     }
 
-    fn info(&self, option: u32, data: &[u8], replies: &mut Vec<u8>) -> Result<Agreed, Refused> {
+    fn info(&mut self, option: u32, data: &[u8], replies: &mut Vec<u8>) -> Result<Agreed, Refused> {
         let mut fields = Fields(data);
         let name = fields.string()?;
         let count = fields.u16()?;
         let wanted = (0..count).map(|_| fields.u16()).collect::<Result<Vec<_>, _>>()?;
         fields.end()?;
-        let agreed = self.agree(name).ok_or(UNKNOWN)?;
+        let agreed = self.agree(name)?;
         let mut info = |kind: u16, parts: [&[u8]; 3]| {
             reply(replies, option, REP_INFO, &[&kind.to_be_bytes(), parts[0], parts[1], parts[2]]);
         };
@@ -136,7 +192,7 @@ impl<'a> Haggling<'a> {
             self.allocation = None;
         }
         if !self.structured {
-            return Err((REP_ERR_INVALID, "structured replies must be agreed on before contexts"));
+            return Err(refused(REP_ERR_INVALID, "structured replies must be agreed on before contexts"));
         }
         let mut fields = Fields(data);
         let name = fields.string()?;
@@ -147,13 +203,13 @@ impl<'a> Haggling<'a> {
             matches |= query == ALLOCATION.as_bytes() || (query == b"base:" && !choosing);
         }
         fields.end()?;
-        let export = self.exports.find(name).ok_or(UNKNOWN)?;
+        let export = self.find(name)?;
         if matches {
             let id = if choosing { ALLOCATION_ID } else { 0 };
             reply(replies, option, REP_META_CONTEXT, &[&id.to_be_bytes(), ALLOCATION.as_bytes()]);
         }
         if matches && choosing {
-            self.allocation = Some(export.name.clone());
+            self.allocation = Some(export.name);
         }
         Ok(())
     }

@@ -1,32 +1,39 @@
 //! The server: it listens, gives each client a thread, and ends them all when it is stopped.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::net::{Shutdown, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use crate::address::Address;
 use crate::connection;
-use crate::exports::Exports;
+use crate::exports::Resolve;
 use crate::limits::Limits;
-use crate::stream::Stream;
+use crate::stream::{Socket, Stream};
+use crate::tls::Tls;
 
 /// How long is waited after a client could not be accepted, for example because there are too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
 
+/// Clients that wait to be accepted, as the standard library has it.
+const BACKLOG: i32 = 128;
+
 /// A server that listens and does not serve yet. It is stopped when it is dropped.
-#[derive(Debug)]
 pub struct Server {
     address: Address,
-    exports: Arc<Exports>,
+    exports: Arc<dyn Resolve>,
+    tls: Option<Tls>,
     limits: Limits,
     shared: Arc<Shared>,
 }
@@ -50,11 +57,26 @@ struct Connections {
 }
 
 impl Server {
-    /// Listens at `address`; a socket of the file system must not be there yet, and is removed by the stop.
-    pub fn bind(address: &Address, exports: Exports, limits: Limits) -> io::Result<Self> {
+    /// Listens at `address`. A socket of the file system must not be there yet, can be used by its owner alone, and is
+    /// removed by the stop.
+    pub fn bind(address: &Address, exports: impl Resolve + 'static, limits: Limits) -> io::Result<Self> {
         let (listener, address) = Listener::bind(address)?;
         let shared = Shared { listener, connections: Mutex::default(), closed: Condvar::new() };
-        Ok(Self { address, exports: Arc::new(exports), limits, shared: Arc::new(shared) })
+        Ok(Self { address, exports: Arc::new(exports), tls: None, limits, shared: Arc::new(shared) })
+    }
+
+    /// Lets it serve through TLS only.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Tls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Returns the URI of the export called `export`, or of the default one if that is empty.
+    #[must_use]
+    pub fn uri(&self, export: &str) -> String {
+        let uri = self.address.uri(export);
+        if self.tls.is_some() { uri.replacen("nbd", "nbds", 1) } else { uri }
     }
 
     /// Returns where it listens: the port that was found, if any was wanted.
@@ -92,13 +114,20 @@ impl Server {
                 },
             };
             let Some(connection) = Connection::open(&self.shared, stream, self.limits.connections) else { continue };
-            let (exports, limits) = (Arc::clone(&self.exports), self.limits);
+            let (exports, tls, limits) = (Arc::clone(&self.exports), self.tls.clone(), self.limits);
             // If no thread can be had, the connection is closed, which its drop does.
             let _ = thread::Builder::new().name("nbd client".to_owned()).spawn(move || {
                 // What was wrong with a client is its own affair.
-                let _ = connection::serve(&connection.stream, &exports, &limits);
+                let _ = connection::serve(&connection.stream, &*exports, tls.as_ref(), &limits);
+                connection.stream.say_goodbye();
             });
         }
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server").field("address", &self.address).field("tls", &self.tls).finish_non_exhaustive()
     }
 }
 
@@ -181,9 +210,7 @@ enum Listener {
 impl Listener {
     fn bind(address: &Address) -> io::Result<(Self, Address)> {
         match address {
-            Address::Unix(path) => {
-                Ok((Self::Unix(UnixListener::bind(path)?, path.clone()), Address::Unix(path.clone())))
-            }
+            Address::Unix(path) => Ok((Self::Unix(bind_socket(path)?, path.clone()), Address::Unix(path.clone()))),
             Address::Tcp(address) => {
                 let listener = TcpListener::bind(address)?;
                 let address = Address::Tcp(listener.local_addr()?);
@@ -194,8 +221,8 @@ impl Listener {
 
     fn accept(&self) -> io::Result<Stream> {
         match self {
-            Self::Unix(listener, _) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
-            Self::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::Tcp(stream)),
+            Self::Unix(listener, _) => listener.accept().map(|(stream, _)| Stream::new(Socket::Unix(stream))),
+            Self::Tcp(listener) => listener.accept().map(|(stream, _)| Stream::new(Socket::Tcp(stream))),
         }
     }
 
@@ -213,4 +240,20 @@ impl Listener {
         // Cannot fail for a socket that listens.
         let _ = rustix::net::shutdown(descriptor, rustix::net::Shutdown::Both);
     }
+}
+
+/// Listens at a socket of the file system that nobody but its owner can use from its first moment on.
+fn bind_socket(path: &Path) -> io::Result<UnixListener> {
+    let invalid = |why| io::Error::new(io::ErrorKind::InvalidInput, why);
+    let name = path.file_name().ok_or_else(|| invalid("the path of a socket ends with its name"))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // The kernel takes about a hundred bytes for the place of a socket, and the path of its folder may be longer.
+    let folder = rustix::fs::open(folder, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let place = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // Before it has a place, as afterwards would be too late. Linux gives the file this mode.
+    rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
+    rustix::net::bind(&socket, &SocketAddrUnix::new(&place)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(socket.into())
 }

@@ -1,4 +1,4 @@
-//! The server with clients that nobody here wrote: qemu-img and qemu-io.
+//! The server with clients that nobody here wrote: qemu-img, qemu-io, nbdinfo and nbdcopy.
 
 mod common;
 
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use common::{Running, disk_with_holes, qemu, serve, tcp, unix};
+use common::{Running, disk_with_holes, serve, tcp, tool, unix};
 use disk::{Extent, ExtentKind, Source};
 use nbd::{Export, Limits};
 
@@ -38,7 +38,7 @@ fn qemu_img_copies_what_is_served() {
         let folder = tempfile::tempdir().unwrap();
         let copy = folder.path().join("copy.raw");
         for (name, parallel) in [("", "1"), ("a disk/1", "16")] {
-            qemu(
+            tool(
                 "qemu-img",
                 &["convert", "-m", parallel, "-W", "-f", "raw", "-O", "raw", &running.uri(name), text(&copy)],
             );
@@ -56,8 +56,8 @@ fn qemu_img_compares_and_maps_what_is_served() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("disk.raw");
         std::fs::write(&file, bytes).unwrap();
-        qemu("qemu-img", &["compare", "-f", "raw", "-F", "raw", &running.uri(""), text(&file)]);
-        let map = qemu("qemu-img", &["map", "--output=json", "-f", "raw", &running.uri("")]);
+        tool("qemu-img", &["compare", "-f", "raw", "-F", "raw", &running.uri(""), text(&file)]);
+        let map = tool("qemu-img", &["map", "--output=json", "-f", "raw", &running.uri("")]);
         let map: Vec<serde_json::Value> = serde_json::from_str(&map).unwrap();
         let number = |run: &serde_json::Value, key: &str| run[key].as_u64().unwrap();
         let found: Vec<_> = map
@@ -74,7 +74,7 @@ fn qemu_img_compares_and_maps_what_is_served() {
             .collect();
         // QEMU counts in sectors: what it tells of the end may be longer.
         assert_eq!(found[..found.len() - 1], runs[..runs.len() - 1]);
-        let info = qemu("qemu-img", &["info", "-f", "raw", &running.uri("a disk/1")]);
+        let info = tool("qemu-img", &["info", "-f", "raw", &running.uri("a disk/1")]);
         assert!(
             info.contains(&format!("({} bytes)", bytes.len().next_multiple_of(512)))
                 || info.contains(&format!("({} bytes)", bytes.len())),
@@ -132,12 +132,35 @@ fn qemu_img_reads_a_compressed_image_through_the_server() {
     let (raw, image, copy) = (folder.path().join("a.raw"), folder.path().join("a.qcow2"), folder.path().join("b.raw"));
     let bytes = disk_with_holes().bytes;
     std::fs::write(&raw, &bytes).unwrap();
-    qemu("qemu-img", &["convert", "-c", "-f", "raw", "-O", "qcow2", text(&raw), text(&image)]);
+    tool("qemu-img", &["convert", "-c", "-f", "raw", "-O", "qcow2", text(&raw), text(&image)]);
     let file = Arc::new(disk::FileSource::open(&image).unwrap());
     let opened = disk::open(file, disk::Format::Qcow2, &disk::Deny).unwrap();
     let export = Export { name: "q".into(), description: String::new(), disk: opened.disk };
     let running = serve(&unix(folder.path()), vec![export], Limits::default());
-    qemu("qemu-img", &["convert", "-f", "raw", "-O", "raw", &running.uri("q"), text(&copy)]);
+    tool("qemu-img", &["convert", "-f", "raw", "-O", "raw", &running.uri("q"), text(&copy)]);
     assert!(std::fs::read(&copy).unwrap()[..bytes.len()] == bytes);
     running.stop();
+}
+
+#[test]
+fn libnbd_copies_and_describes_what_is_served() {
+    both_kinds(|running, bytes| {
+        let folder = tempfile::tempdir().unwrap();
+        let copy = folder.path().join("copy.raw");
+        tool("nbdcopy", &["--connections=4", "--requests=32", &running.uri("a disk/1"), text(&copy)]);
+        assert!(std::fs::read(&copy).unwrap() == bytes);
+        let info: serde_json::Value =
+            serde_json::from_str(&tool("nbdinfo", &["--json", "--list", "--no-content", &running.uri("")])).unwrap();
+        let export = &info["exports"][0];
+        assert_eq!((info["TLS"].as_bool(), info["exports"].as_array().map(Vec::len)), (Some(false), Some(1)), "{info}");
+        assert_eq!(export["export-name"], "a disk/1");
+        assert_eq!(export["description"], "of the tests");
+        assert_eq!(export["export-size"], bytes.len());
+        assert_eq!((&export["is_read_only"], &export["can_multi_conn"]), (&true.into(), &true.into()));
+        let map: serde_json::Value =
+            serde_json::from_str(&tool("nbdinfo", &["--json", "--map", &running.uri("")])).unwrap();
+        let zeros = map.as_array().unwrap().iter().filter(|run| run["type"] == 3);
+        let zeros: u64 = zeros.map(|run| run["length"].as_u64().unwrap()).sum();
+        assert_eq!(zeros, (1 << 20) + (4 << 20) + (4 << 20));
+    });
 }

@@ -201,7 +201,6 @@ impl From<compute::Error> for Error {
     fn from(error: compute::Error) -> Self {
         let kind = match error.kind() {
             compute::ErrorKind::Invalid => ErrorKind::Invalid,
-            compute::ErrorKind::Refused => ErrorKind::BadContent,
             compute::ErrorKind::NotFound => ErrorKind::NotFound,
             compute::ErrorKind::Missing | compute::ErrorKind::Unresponsive => ErrorKind::Unavailable,
             compute::ErrorKind::Failed | compute::ErrorKind::Io => ErrorKind::Internal,

@@ -19,7 +19,7 @@ use crate::image_state::{active, move_to, save};
 use crate::jobs::create_image::CreateImage;
 use crate::jobs::export_image::ExportImage;
 use crate::jobs::lease::Lease;
-use crate::jobs::{bases, record::new_job, uploading};
+use crate::jobs::{record::new_job, uploading};
 use crate::policy;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
@@ -215,9 +215,6 @@ impl Images<'_> {
             None => None,
         };
         tx.commit().await?;
-        if let Some(content) = released {
-            bases::remove(self.0, content);
-        }
         content::forget(self.0, released).await;
         Ok(())
     }

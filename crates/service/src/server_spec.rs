@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use compute::{BaseFormat, ConfigDrive, Firmware, ServerSpec, hostname_for};
+use compute::{Base, ConfigDrive, Firmware, ServerSpec, hostname_for};
 use model::DiskFormat;
 use model::images::Image;
 use model::servers::{FLAVORS, Flavor, RootDisk, Server};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::jobs::bases;
+use crate::formats;
 use crate::service::Service;
 
 const GIB: u64 = 1 << 30;
+/// What the name of a server's disk begins with, where it is served over NBD.
+pub(crate) const SERVER_EXPORTS: &str = "server/";
 
 /// Makes what the driver needs to know of a server.
 pub(crate) fn spec(service: &Service, server: &Server) -> Result<ServerSpec> {
@@ -29,8 +31,10 @@ pub(crate) fn spec(service: &Service, server: &Server) -> Result<ServerSpec> {
         vcpus: flavor.vcpus,
         ram_mib: flavor.ram_mib,
         disk_bytes: server.disk.size,
-        base: bases::path(service, server.disk.content),
-        base_format: BaseFormat::Raw,
+        base: Base {
+            socket: service.parts.settings.nbd_socket.clone(),
+            export: format!("{SERVER_EXPORTS}{}", server.id),
+        },
         firmware: if server.disk.uefi { Firmware::Uefi } else { Firmware::Bios },
         config_drive,
         forwards: server.forwards.clone(),
@@ -42,9 +46,11 @@ pub(crate) fn root_disk(flavor: &Flavor, image: &Image) -> Result<RootDisk> {
     let content =
         image.content.ok_or_else(|| Error::new(ErrorKind::Corrupt, format!("image {} has no content", image.id)))?;
     let size = image.size_virtual.or(image.size).unwrap_or(0);
+    let format = image.disk_format.unwrap_or(DiskFormat::Raw);
+    formats::openable(format)?;
     Ok(RootDisk {
         content,
-        format: image.disk_format.unwrap_or(DiskFormat::Raw),
+        format,
         size: size.max(u64::from(flavor.disk_gib.max(image.min_disk_gib)) * GIB),
         uefi: image.properties.get("hw_firmware_type").is_some_and(|firmware| firmware == "uefi"),
     })

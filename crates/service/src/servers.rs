@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, TcpListener};
+use std::sync::Arc;
 
 use catalog::{Tx, images, jobs, servers};
 use compute::{Power, Stop};
+use disk::Source;
 use model::identity::{Principal, Role};
 use model::images::Image;
 use model::jobs::{Job, JobKind};
@@ -12,14 +14,12 @@ use model::names::check_name;
 use model::servers::{Flavor, Server, ServerState};
 use model::{ImageId, ServerId};
 
-use crate::content;
 use crate::error::{Error, ErrorKind, Result};
 use crate::image_state::active;
-use crate::jobs::bases;
 use crate::jobs::record::new_job;
-use crate::policy;
-use crate::server_spec::{flavor, root_disk, spec};
+use crate::server_spec::{SERVER_EXPORTS, flavor, root_disk, spec};
 use crate::service::Service;
+use crate::{content, disks, formats, policy};
 
 /// Most guest ports that one server may have reached from this host.
 const PORTS_MAX: usize = 16;
@@ -53,10 +53,21 @@ impl Service {
         Servers(self)
     }
 
-    /// Finds again what a former life of this node left: servers that still run, files half written.
+    /// Finds again what a former life of this node left: servers that still run.
     pub async fn recover(&self) -> Result<()> {
-        bases::sweep(self)?;
         adopt(self).await
+    }
+
+    /// Returns the disk that the server of an NBD export begins with. To be read on threads that may block.
+    ///
+    /// Not for clients: whoever may ask for it reads the disk of any server. `NotFound` if no server has the export.
+    pub async fn server_disk(&self, export: &str) -> Result<Arc<dyn Source>> {
+        let absent = || Error::not_found("server", "has this disk");
+        let id = export.strip_prefix(SERVER_EXPORTS).and_then(|id| id.parse().ok()).ok_or_else(absent)?;
+        let mut tx = self.parts.catalog.read().await?;
+        let server = servers::get(&mut tx, id).await?.ok_or_else(absent)?;
+        drop(tx);
+        disks::open(self, server.disk.content, formats::openable(server.disk.format)?).await
     }
 }
 
@@ -163,15 +174,9 @@ impl Servers<'_> {
         }
         // The row goes first: a job that is starting the process looks for it afterwards and cleans up.
         servers::delete(&mut tx, id).await?;
-        let base = server.disk.content;
-        let used = servers::list(&mut tx, None).await?.iter().any(|other| other.disk.content == base);
-        let released = content::release(&mut tx, base).await?;
+        let released = content::release(&mut tx, server.disk.content).await?;
         tx.commit().await?;
         self.0.parts.driver.delete(id).await?;
-        // A base file whose image is still there is kept for the image's next server.
-        if let Some(base) = released.filter(|_| !used) {
-            bases::remove(self.0, base);
-        }
         content::forget(self.0, released).await;
         Ok(())
     }

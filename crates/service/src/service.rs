@@ -9,6 +9,7 @@ use model::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::blocking::Permits;
+use crate::disks::Disks;
 use crate::index::CatalogIndex;
 
 /// Numbers and places that configuration may change.
@@ -24,8 +25,8 @@ pub struct Settings {
     pub job_workers: usize,
     /// Seconds between two collections of garbage; 0 for none by itself.
     pub collect_seconds: u32,
-    /// Folder for images' disks as local base files of servers.
-    pub bases: PathBuf,
+    /// Socket at which the disks of servers are served over NBD to this host, as `server/<id>`.
+    pub nbd_socket: PathBuf,
     /// Pieces of blocking work (reading disks, hashing passwords) that run at once.
     pub blocking_permits: usize,
     /// For tests: the place (`KIND/STEP/before|middle|after`) at which the process ends itself.
@@ -55,6 +56,8 @@ pub struct Parts {
 pub struct Service {
     pub(crate) parts: Arc<Parts>,
     pub(crate) permits: Permits,
+    /// Disks that are open for NBD clients.
+    pub(crate) disks: Arc<Disks>,
     /// Wakes an idle worker when a job was added on this node.
     pub(crate) wake: Arc<Notify>,
 }
@@ -64,7 +67,7 @@ impl Service {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let permits = Permits::new(parts.settings.blocking_permits);
-        Self { parts: Arc::new(parts), permits, wake: Arc::new(Notify::new()) }
+        Self { parts: Arc::new(parts), permits, disks: Arc::default(), wake: Arc::new(Notify::new()) }
     }
 
     /// Returns the settings.

@@ -41,7 +41,8 @@ fn no_byte_is_copied_twice() {
     assert_moves(&molde, "an uploaded image", (0, size), || {
         molde.cli(["image", "create", "uploaded", "--format", "raw", "--file", image.to_str().unwrap()]).ok();
     });
-    assert_moves(&molde, "an import of a raw object, which is shared", (0, 0), || {
+    // A few blocks of it, to find out what it is; that alone is near what records may cost.
+    assert_moves(&molde, "an import of a raw object, which is shared", (2 << 20, 0), || {
         molde.cli(["image", "create", "shared", "--format", "raw", "--from", "files/parts", "--wait"]).ok();
     });
 

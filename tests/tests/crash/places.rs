@@ -19,7 +19,7 @@ const CREATE_IMAGE: &[&str] = &[
 ];
 const EXPORT_IMAGE: &[&str] =
     &["open/before", "open/after", "write/before", "write/middle", "write/after", "end/before", "end/after"];
-const CREATE_SERVER: &[&str] = &["base/before", "base/after", "start/before", "start/after", "end/before", "end/after"];
+const CREATE_SERVER: &[&str] = &["start/before", "start/after", "end/before", "end/after"];
 
 /// SIGABRT.
 const ABORTED: Option<i32> = Some(6);

@@ -16,6 +16,7 @@ const ALLOWED: [(&str, &[&str]); 14] = [
             "molde-guest",
             "molde-keys",
             "molde-model",
+            "molde-nbd",
             "molde-service",
         ],
     ),

@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn catalog_names_every_service_in_every_interface() {
-        let endpoints = Endpoints { api: "http://a:1".into(), s3: "http://a:2".into() };
+        let endpoints = Endpoints { api: "http://a:1".into(), s3: "http://a:2".into(), nbd: "nbd://a:3/".into() };
         let catalog = catalog(&endpoints, "local-1");
         let urls: Vec<_> =
             catalog.as_array().unwrap().iter().map(|entry| entry["endpoints"][0]["url"].clone()).collect();

@@ -1,6 +1,7 @@
 //! Molde's own API, `/molde/v1`: what the other dialects have no words for. The CLI and the console use it.
 
 mod error;
+mod exports;
 mod identity;
 mod images;
 mod inspection;
@@ -36,6 +37,8 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/servers/{id}/stop", post(servers::stop))
         .route("/molde/v1/servers/{id}/console", get(servers::console))
         .route("/molde/v1/flavors", get(servers::flavors))
+        .route("/molde/v1/exports", get(exports::list).post(exports::open))
+        .route("/molde/v1/exports/{id}", delete(exports::close))
         .route("/molde/v1/projects", get(identity::projects).post(identity::create_project))
         .route("/molde/v1/projects/{id}", delete(identity::delete_project))
         .route("/molde/v1/users", get(identity::users).post(identity::create_user))

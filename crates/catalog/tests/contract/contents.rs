@@ -39,8 +39,8 @@ async fn assert_held(catalog: &Catalog, id: ContentId) {
 pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     let project = committed_project(&catalog).await.id;
     let mut tx = catalog.write().await.unwrap();
-    let [by_image, by_object, by_part, by_server, free] = [(); 5].map(|()| ContentId::new());
-    for id in [by_image, by_object, by_part, by_server, free] {
+    let [by_image, by_object, by_part, by_server, by_export, free] = [(); 6].map(|()| ContentId::new());
+    for id in [by_image, by_object, by_part, by_server, by_export, free] {
         let content = Content { id, project, length: 1, head: Vec::new(), created_at: at(1) };
         contents::insert(&mut tx, &content).await.unwrap();
     }
@@ -53,9 +53,11 @@ pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     parts::put(&mut tx, upload.id, &records::part(1, by_part)).await.unwrap();
     let server = records::server(project, by_server);
     catalog::servers::insert(&mut tx, &server).await.unwrap();
+    let export = records::export(project, by_export);
+    catalog::exports::insert(&mut tx, &export, &[1; 32]).await.unwrap();
     tx.commit().await.unwrap();
 
-    for id in [by_image, by_object, by_part, by_server] {
+    for id in [by_image, by_object, by_part, by_server, by_export] {
         assert_held(&catalog, id).await;
     }
     let mut tx = catalog.write().await.unwrap();
@@ -65,7 +67,8 @@ pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     assert!(objects::delete(&mut tx, bucket.id, "key").await.unwrap().is_some());
     assert!(uploads::delete(&mut tx, upload.id).await.unwrap());
     assert!(catalog::servers::delete(&mut tx, server.id).await.unwrap());
-    for id in [by_image, by_object, by_part, by_server] {
+    assert!(catalog::exports::delete(&mut tx, export.id).await.unwrap());
+    for id in [by_image, by_object, by_part, by_server, by_export] {
         assert!(!contents::is_referenced(&mut tx, id).await.unwrap());
         assert!(contents::delete(&mut tx, id).await.unwrap());
     }
@@ -83,6 +86,8 @@ pub(crate) async fn the_unreferenced_are_found_once_old(catalog: Catalog) {
     let held = content(&mut tx, project).await;
     let image = model::images::Image { content: Some(held.id), ..records::image(project) };
     images::insert(&mut tx, &image).await.unwrap();
+    let served = content(&mut tx, project).await;
+    catalog::exports::insert(&mut tx, &records::export(project, served.id), &[1; 32]).await.unwrap();
     let found = contents::list_unreferenced(&mut tx, at(40), 10).await.unwrap();
     assert_eq!(found, [all[1].clone(), all[2].clone(), all[0].clone()]);
     assert_eq!(contents::list_unreferenced(&mut tx, at(40), 2).await.unwrap(), found[..2]);

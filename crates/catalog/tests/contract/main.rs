@@ -8,6 +8,7 @@ mod buckets;
 mod chunks;
 mod collection;
 mod contents;
+mod exports;
 mod fixture;
 mod identity;
 mod image_list;
@@ -113,5 +114,9 @@ promises! {
     servers {
         come_back_whole,
         change_only_from_the_given_state,
+    }
+    exports {
+        come_back_whole,
+        have_names_of_their_own,
     }
 }

@@ -4,10 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use catalog::Tx;
 use model::buckets::{Bucket, Object, Part, Upload};
+use model::exports::{Export, Exported};
 use model::images::{Checksums, Image, ImageState, Visibility};
 use model::jobs::{Job, JobKind, JobState};
 use model::servers::{RootDisk, Server, ServerState};
-use model::{BucketId, ContainerFormat, ContentId, DiskFormat, ImageId, JobId, ProjectId, ServerId, UploadId, UserId};
+use model::{
+    BucketId, ContainerFormat, ContentId, DiskFormat, ExportId, ImageId, JobId, ProjectId, ServerId, UploadId, UserId,
+};
 
 use crate::fixture::at;
 
@@ -129,4 +132,17 @@ pub(crate) fn upload(bucket: BucketId, key: &str) -> Upload {
 
 pub(crate) fn part(number: u32, content: ContentId) -> Part {
     Part { number, content, size: 5 << 20, etag: "abc".into(), created_at: at(80) }
+}
+
+pub(crate) fn export(project: ProjectId, content: ContentId) -> Export {
+    Export {
+        id: ExportId::new(),
+        project,
+        user: UserId::new(),
+        of: Exported::Image(ImageId::new()),
+        content,
+        format: "qcow2".into(),
+        created_at: at(1),
+        expires_at: at(100),
+    }
 }

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use nbd::{Address, Export, Exports, Limits, Server};
+use nbd::{Address, Export, Exports, Limits, Server, Tls};
 use serde_json::json;
 
 use super::input::Input;
@@ -24,6 +24,15 @@ pub struct Serve {
     /// Listen at a socket in the file system instead
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
+    /// Serve through TLS only: the certificate and those between it and its root, in PEM form
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, in PEM form
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Serve only clients with a certificate of one of these authorities, in PEM form
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_client_ca: Option<PathBuf>,
     /// What the export is called; clients that ask for no name get it too
     #[arg(long, default_value = "")]
     name: String,
@@ -43,9 +52,13 @@ impl Serve {
         let description = format!("{} ({})", file_name(&self.file), opened.format);
         let export = Export { name: self.name.clone(), description, disk: opened.disk };
         let exports = Exports::new(vec![export]).map_err(|error| Failure::new(error.to_string()))?;
-        let server = Server::bind(&address, exports, Limits::default())
+        let tls = self.tls()?;
+        let mut server = Server::bind(&address, exports, Limits::default())
             .map_err(|error| Failure::new(format!("cannot listen at {address}: {error}")))?;
-        let uri = server.address().uri(&self.name);
+        if let Some(tls) = tls {
+            server = server.with_tls(tls);
+        }
+        let uri = server.uri(&self.name);
         if self.json || output == Output::Json {
             print_json(&json!({"uri": uri, "virtual_size": size}))?;
         } else {
@@ -58,6 +71,12 @@ impl Serve {
             stop.stop();
         });
         Ok(server.serve()?)
+    }
+
+    fn tls(&self) -> Result<Option<Tls>> {
+        let (Some(certificate), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let tls = Tls::from_files(certificate, key, self.tls_client_ca.as_deref());
+        tls.map(Some).map_err(|error| Failure::new(error.to_string()))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The command line of a server's QEMU: every value from outside goes through JSON or is escaped.
 //!
-//! All paths but the base's and the firmware's are fixed names relative to the server's directory, in which QEMU is
+//! All paths but the firmware's are fixed names relative to the server's directory, in which QEMU is
 //! started: no path of the host can be too long for a socket or hold a comma that begins another option.
 
 use std::path::Path;
@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 use super::options::Network;
 use super::process::PID_FILE;
 use super::qmp::SOCKET;
-use super::root_disk::Base;
-use crate::ServerSpec;
+use super::root_disk;
+use crate::{Base, ServerSpec};
 
 /// Name of the serial log in a server's directory.
 pub(super) const CONSOLE: &str = "console.log";
@@ -50,7 +50,7 @@ impl Accelerator {
 }
 
 /// Returns the arguments of QEMU for `spec`.
-pub(super) fn arguments(spec: &ServerSpec, base: &Base, host: &Host<'_>) -> Vec<String> {
+pub(super) fn arguments(spec: &ServerSpec, host: &Host<'_>) -> Vec<String> {
     let mut line = Line(Vec::new());
     line.words(&["-no-user-config", "-nodefaults", "-display", "none"]);
     line.words(&["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"]);
@@ -62,7 +62,7 @@ pub(super) fn arguments(spec: &ServerSpec, base: &Base, host: &Host<'_>) -> Vec<
     line.words(&["-chardev", &format!("socket,id=control,path={SOCKET},server=on,wait=off")]);
     line.words(&["-mon", "chardev=control,mode=control"]);
     line.words(&["-chardev", &format!("file,id=console,path={CONSOLE},append=on"), "-serial", "chardev:console"]);
-    line.disks(base);
+    line.disks(&spec.base);
     line.words(&["-netdev", &netdev(host.network, &spec.forwards)]);
     // No option ROM: a server never boots from the network, and the ROM file is in a package of its own.
     let card = json!({"driver": "virtio-net-pci", "netdev": "net", "romfile": "", "mac": mac(spec.id)});
@@ -101,7 +101,7 @@ impl Line {
     fn disks(&mut self, base: &Base) {
         // With `stop` a fault of the host's storage pauses the guest instead of reaching its file systems.
         let disk = |node: &str| json!({"driver": "virtio-blk-pci", "drive": node, "werror": "stop", "rerror": "stop"});
-        self.json("-blockdev", &base.blockdev());
+        root_disk::blockdevs(base).iter().for_each(|node| self.json("-blockdev", node));
         let mut root = disk("root");
         root["bootindex"] = json!(0);
         self.json("-device", &root);

@@ -4,7 +4,8 @@
 //! <directory>/                     0700: config drives hold secrets
 //!   probe.img                      boot sector of the probe guest (see `probe`)
 //!   <server id>/                   made by the first start, removed by delete
-//!     root.qcow2                   the guest's writes, over the base file; root.qcow2.<pid> until it is whole
+//!     root.qcow2                   the guest's writes, over the base; root.qcow2.<pid> until it is whole
+//!     base.sock                    link to the socket at which the base is served, made anew at each start
 //!     config.img                   config drive, made anew at each start
 //!     uefi.vars                    UEFI variables, only with UEFI
 //!     console.log                  serial port, appended to over all starts
@@ -54,7 +55,6 @@ use self::command::{Accelerator, Host};
 pub use self::options::{Acceleration, Network, QemuOptions};
 use self::process::Process;
 use self::qmp::Qmp;
-use self::root_disk::Base;
 use crate::{Driver, Error, ErrorKind, Firmware, Power, Result, ServerSpec, Stop};
 
 /// Longest time for QEMU to close its files after SIGTERM.
@@ -146,12 +146,12 @@ impl QemuDriver {
             Firmware::Uefi => Some(self.options.find_uefi()?),
         };
         let accelerator = self.accelerator(&qemu).await?;
-        let base = Base::open(spec)?;
         launch::prepare(spec, directory, uefi.as_ref().map(|(_, variables)| variables.as_path())).await?;
-        root_disk::ensure_overlay(&qemu_img, directory, &base, spec.disk_bytes).await?;
+        root_disk::link_base(directory, &spec.base).await?;
+        root_disk::ensure_overlay(&qemu_img, directory, &spec.base, spec.disk_bytes).await?;
         let uefi_code = uefi.as_ref().map(|(code, _)| code.as_path());
         let host = Host { accelerator, network: self.options.network, uefi_code };
-        launch::run(&qemu, command::arguments(spec, &base, &host), directory, spec.id).await
+        launch::run(&qemu, command::arguments(spec, &host), directory, spec.id).await
     }
 
     /// Returns whether the server has a process; its guest runs then, even if it was paused.

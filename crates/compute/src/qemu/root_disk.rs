@@ -1,131 +1,64 @@
-//! The root disk of a server: what is checked about the base, and the overlay that takes the guest's writes.
+//! The root disk of a server: the overlay that takes the guest's writes, over the base that is served by NBD.
 //!
-//! QEMU is told explicitly how the base is read, with every node read-only and no backing file below it, so that
-//! neither the bytes of a base nor the header of an overlay can name a file for QEMU to open.
+//! QEMU is told explicitly what lies below the overlay, so that its header, which a guest's QEMU can write, cannot name
+//! anything for QEMU to open. The header names the base all the same, for people who look at the overlay with `qemu-img` in
+//! the server's directory.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-use crate::{BaseFormat, Error, ErrorKind, Result, ServerSpec};
+use crate::{Base, Error, ErrorKind, Result};
 
 /// Name of the overlay in a server's directory.
 pub(super) const OVERLAY: &str = "root.qcow2";
+/// Name of the link to the base's socket in a server's directory: the kernel takes about a hundred bytes for the path of a
+/// socket, and the one of the socket itself may be longer.
+const BASE_SOCKET: &str = "base.sock";
 
 /// `qemu-img create` writes a few hundred KiB; more time than this means that the storage hangs.
 const CREATE_LIMIT: Duration = Duration::from_secs(60);
+/// How long requests of the guest wait for a base whose server is away, before the guest is paused: a year.
+const RECONNECT_SECONDS: u32 = 365 * 24 * 3600;
 const SECTOR: u64 = 512;
 
-/// A base that may be given to QEMU.
-#[derive(Debug)]
-pub(super) struct Base {
-    /// Absolute, without links, and UTF-8 as QEMU's JSON options need it.
-    path: String,
-    format: BaseFormat,
-    /// Size of the disk that the guest sees.
-    disk_bytes: u64,
+/// Returns the `-blockdev`s of `base` and of the overlay `root` on it, with paths relative to the server's directory.
+pub(super) fn blockdevs(base: &Base) -> [Value; 2] {
+    let base = json!({
+        "driver": "nbd",
+        "node-name": "base",
+        "read-only": true,
+        "server": {"type": "unix", "path": BASE_SOCKET},
+        "export": base.export,
+        "reconnect-delay": RECONNECT_SECONDS,
+    });
+    let root = json!({
+        "driver": "qcow2",
+        "node-name": "root",
+        "discard": "unmap",
+        "detect-zeroes": "unmap",
+        "file": {"driver": "file", "discard": "unmap", "filename": OVERLAY},
+        // By its name: options that stand here would be mixed with what the header says.
+        "backing": "base",
+    });
+    [base, root]
 }
 
-impl Base {
-    /// Checks the base of `spec`. Blocks for a few small reads.
-    pub(super) fn open(spec: &ServerSpec) -> Result<Self> {
-        let shown = spec.base.display();
-        let unreadable = |source| Error::io(format!("read the base file `{shown}`"), source);
-        let path = spec.base.canonicalize().map_err(unreadable)?;
-        // Opening a named pipe would wait for its writer.
-        let no_wait = OFlags::NONBLOCK.bits() as i32;
-        let file = File::options().read(true).custom_flags(no_wait).open(&path).map_err(unreadable)?;
-        let metadata = file.metadata().map_err(unreadable)?;
-        if !metadata.is_file() {
-            return Err(Error::new(ErrorKind::Refused, format!("the base `{shown}` is not a regular file")));
-        }
-        let path = into_text(path)?;
-        let disk_bytes = match spec.base_format {
-            BaseFormat::Raw => metadata.len().next_multiple_of(SECTOR),
-            BaseFormat::Qcow2 => qcow2_disk_bytes(&file, &path)?,
-        };
-        let base = Self { path, format: spec.base_format, disk_bytes };
-        base.check_fits(spec.disk_bytes)?;
-        Ok(base)
+/// Makes the link to the socket of `base` in `directory`, anew at each start.
+pub(super) async fn link_base(directory: &Path, base: &Base) -> Result<()> {
+    let io = |source| Error::io("link the socket of the server's base", source);
+    let unfinished = directory.join(format!("{BASE_SOCKET}.new"));
+    match tokio::fs::remove_file(&unfinished).await {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
+        _ => {}
     }
-
-    fn check_fits(&self, root_bytes: u64) -> Result<()> {
-        if self.disk_bytes <= root_bytes {
-            return Ok(());
-        }
-        Err(Error::invalid(format!(
-            "the root disk of {root_bytes} bytes is smaller than its base of {} bytes",
-            self.disk_bytes
-        ))
-        .with_hint("choose a flavor with a larger disk"))
-    }
-
-    /// Returns QEMU's name of the base's format.
-    fn driver(&self) -> &'static str {
-        match self.format {
-            BaseFormat::Raw => "raw",
-            BaseFormat::Qcow2 => "qcow2",
-        }
-    }
-
-    /// Returns the `-blockdev` of the overlay `root` on this base, with paths relative to the server's directory.
-    pub(super) fn blockdev(&self) -> Value {
-        let mut backing = json!({
-            "driver": self.driver(),
-            "read-only": true,
-            "file": {"driver": "file", "read-only": true, "filename": self.path},
-        });
-        if self.format == BaseFormat::Qcow2 {
-            // Without this QEMU opens whatever the base's header names.
-            backing["backing"] = Value::Null;
-        }
-        json!({
-            "driver": "qcow2",
-            "node-name": "root",
-            "discard": "unmap",
-            "file": {"driver": "file", "discard": "unmap", "filename": OVERLAY},
-            "backing": backing,
-        })
-    }
-}
-
-fn into_text(path: PathBuf) -> Result<String> {
-    path.into_os_string()
-        .into_string()
-        .map_err(|path| Error::invalid(format!("the path of the base file `{}` is not UTF-8", path.display())))
-}
-
-/// Reads the size from a qcow2 header and refuses one that names other files (QEMU `docs/interop/qcow2.rst`, Header).
-fn qcow2_disk_bytes(mut file: &File, path: &str) -> Result<u64> {
-    const EXTERNAL_DATA_FILE: u64 = 1 << 2;
-    let refused = |why: &str| Error::new(ErrorKind::Refused, format!("the base `{path}` {why}"));
-    let mut header = [0; 80];
-    match file.read_exact(&mut header) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Err(refused("is too short for qcow2")),
-        Err(error) => return Err(Error::io(format!("read the base file `{path}`"), error)),
-    }
-    let word = |at: usize| u64::from_be_bytes(std::array::from_fn(|byte| header[at + byte]));
-    let version = word(4) >> 32;
-    if header[..4] != *b"QFI\xfb" || !matches!(version, 2 | 3) {
-        return Err(refused("is not a qcow2 file of version 2 or 3"));
-    }
-    if word(8) != 0 {
-        return Err(refused("names a backing file, which is never opened").with_hint("flatten it first"));
-    }
-    // Version 2 has no feature bits: its header ends where they begin.
-    if version == 3 && word(72) & EXTERNAL_DATA_FILE != 0 {
-        return Err(refused("names an external data file, which is never opened").with_hint("flatten it first"));
-    }
-    Ok(word(24).checked_next_multiple_of(SECTOR).unwrap_or(u64::MAX))
+    tokio::fs::symlink(&base.socket, &unfinished).await.map_err(io)?;
+    tokio::fs::rename(unfinished, directory.join(BASE_SOCKET)).await.map_err(io)
 }
 
 /// Makes the overlay in `directory` unless it is there.
@@ -136,9 +69,11 @@ pub(super) async fn ensure_overlay(qemu_img: &Path, directory: &Path, base: &Bas
     }
     // The name is this process's own: a qemu-img whose Molde was killed may still be writing its file.
     let unfinished = format!("{OVERLAY}.{}", std::process::id());
+    let served = format!("nbd+unix:///{}?socket={BASE_SOCKET}", base.export);
     let mut create = Command::new(qemu_img);
     create
-        .args(["create", "-q", "-f", "qcow2", "-F", base.driver(), "-b", &base.path, &unfinished])
+        // With `-u` the base is not opened: its size does not matter, as the overlay's is told.
+        .args(["create", "-q", "-u", "-f", "qcow2", "-F", "raw", "-b", &served, &unfinished])
         .arg(root_bytes.next_multiple_of(SECTOR).to_string())
         .current_dir(directory)
         .env_clear()
@@ -159,41 +94,4 @@ pub(super) async fn ensure_overlay(qemu_img: &Path, directory: &Path, base: &Bas
     let unfinished = directory.join(unfinished);
     tokio::fs::File::open(&unfinished).await.map_err(io("open"))?.sync_all().await.map_err(io("flush"))?;
     tokio::fs::rename(&unfinished, directory.join(OVERLAY)).await.map_err(io("put in place"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn qcow2_header(version: u32, backing: u64, size: u64, features: u64) -> Vec<u8> {
-        let mut header = vec![0; 104];
-        header[..4].copy_from_slice(b"QFI\xfb");
-        header[4..8].copy_from_slice(&version.to_be_bytes());
-        header[8..16].copy_from_slice(&backing.to_be_bytes());
-        header[24..32].copy_from_slice(&size.to_be_bytes());
-        header[72..80].copy_from_slice(&features.to_be_bytes());
-        header
-    }
-
-    fn check(header: &[u8], expect: std::result::Result<u64, &str>) {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), header).unwrap();
-        match (qcow2_disk_bytes(&File::open(file.path()).unwrap(), "base"), expect) {
-            (Ok(size), Ok(expected)) => assert_eq!(size, expected),
-            (Err(error), Err(says)) => assert!(error.to_string().contains(says), "{error}"),
-            (result, expect) => panic!("{result:?} instead of {expect:?}"),
-        }
-    }
-
-    #[test]
-    fn qcow2_headers() {
-        check(&qcow2_header(3, 0, 4096, 0), Ok(4096));
-        check(&qcow2_header(2, 0, 4097, 4), Ok(4608));
-        check(&qcow2_header(3, 0, u64::MAX, 0), Ok(u64::MAX));
-        check(&qcow2_header(3, 4096, 4096, 0), Err("names a backing file"));
-        check(&qcow2_header(3, 0, 4096, 4), Err("names an external data file"));
-        check(&qcow2_header(4, 0, 4096, 0), Err("version 2 or 3"));
-        check(&qcow2_header(3, 0, 4096, 0)[..79], Err("too short"));
-        check(&[0; 512], Err("not a qcow2 file"));
-    }
 }

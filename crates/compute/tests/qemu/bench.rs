@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use compute::{
-    Acceleration, BaseFormat, ConfigDrive, Driver, Firmware, Power, QemuDriver, QemuOptions, ServerSpec, hostname_for,
+    Acceleration, Base, ConfigDrive, Driver, Firmware, Power, QemuDriver, QemuOptions, ServerSpec, hostname_for,
 };
+use disk::Source;
 use model::ServerId;
 use tempfile::TempDir;
 
+use crate::bases::Bases;
 use crate::guest::{self, Mode};
 
 /// Longest time for anything in a test. Generous, as a failing test is the only one that waits for it.
@@ -18,6 +20,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub(crate) struct Bench {
     pub(crate) driver: QemuDriver,
     pub(crate) options: QemuOptions,
+    pub(crate) bases: Bases,
     scratch: TempDir,
 }
 
@@ -32,7 +35,8 @@ impl Bench {
         let mut options = QemuOptions::new(scratch.path().join("servers"));
         options.acceleration = Acceleration::Tcg;
         adjust(&mut options);
-        Self { driver: QemuDriver::new(options.clone()).await.unwrap(), options, scratch }
+        let bases = Bases::serve(scratch.path().join("nbd.sock"));
+        Self { driver: QemuDriver::new(options.clone()).await.unwrap(), options, bases, scratch }
     }
 
     /// Returns a driver that knows nothing of the first one but its directory, as after a restart of Molde.
@@ -48,12 +52,22 @@ impl Bench {
         self.options.directory.join(id.to_string())
     }
 
-    /// Returns a server whose guest does what `mode` says, on a raw base of its own.
+    /// Returns a server whose guest does what `mode` says, on a base of its own.
     pub(crate) fn server(&self, mode: Mode) -> ServerSpec {
+        self.server_on(guest::disk(mode, guest::COUNTER_SECTOR))
+    }
+
+    /// Returns a server on this base.
+    pub(crate) fn server_on(&self, base: impl Source + 'static) -> ServerSpec {
         let id = ServerId::new();
-        let base = self.path(&format!("{id}.raw"));
-        guest::write_disk(&base, mode, guest::COUNTER_SECTOR);
-        server_on(base, BaseFormat::Raw, id)
+        let base = self.bases.add(&format!("server/{id}"), base);
+        server_on(base, id)
+    }
+
+    /// Runs a tool in a server's directory and returns its standard output; fails the test with what it said otherwise.
+    pub(crate) fn run_in(&self, id: ServerId, program: &str, arguments: &str) -> Vec<u8> {
+        let mut command = std::process::Command::new(program);
+        finish(command.args(arguments.split(' ')).current_dir(self.directory(id)))
     }
 
     /// Waits until the server's console holds `text`.
@@ -77,7 +91,7 @@ impl Drop for Bench {
     }
 }
 
-pub(crate) fn server_on(base: PathBuf, base_format: BaseFormat, id: ServerId) -> ServerSpec {
+pub(crate) fn server_on(base: Base, id: ServerId) -> ServerSpec {
     ServerSpec {
         id,
         name: "test".into(),
@@ -85,7 +99,6 @@ pub(crate) fn server_on(base: PathBuf, base_format: BaseFormat, id: ServerId) ->
         ram_mib: 64,
         disk_bytes: 2 * guest::DISK_BYTES,
         base,
-        base_format,
         firmware: Firmware::Bios,
         config_drive: ConfigDrive {
             hostname: hostname_for("test", id),
@@ -139,10 +152,13 @@ pub(crate) fn kill(pid: i32) {
 
 /// Runs a tool and returns its standard output; fails the test with what it said otherwise.
 pub(crate) fn run(program: &str, arguments: &[&str]) -> Vec<u8> {
-    let output = std::process::Command::new(program).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("{program} cannot be run, is it installed? {error}"));
+    finish(std::process::Command::new(program).args(arguments))
+}
+
+fn finish(command: &mut std::process::Command) -> Vec<u8> {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} cannot be run, is it installed? {error}"));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {}{said}", String::from_utf8_lossy(&output.stdout));
+    assert!(output.status.success(), "{command:?}: {}{said}", String::from_utf8_lossy(&output.stdout));
     output.stdout
 }
 

@@ -1,14 +1,13 @@
 //! What cannot work says so, names the cause, and leaves nothing running.
 
-use std::fs::OpenOptions;
 use std::net::TcpListener;
-use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::Arc;
 
-use compute::{BaseFormat, Driver, Error, ErrorKind, Firmware, Power, ServerSpec, Stop};
-use model::ServerId;
+use compute::{Driver, Error, ErrorKind, Firmware, Power, ServerSpec, Stop};
 
-use crate::bench::{Bench, qemu_processes, run, server_on, text};
+use crate::bases::{Trouble, Troubled};
+use crate::bench::{Bench, qemu_processes, text};
 use crate::guest::{self, Mode};
 
 async fn refuses(bench: &Bench, spec: &ServerSpec, kind: ErrorKind, says: &str) -> Error {
@@ -18,14 +17,6 @@ async fn refuses(bench: &Bench, spec: &ServerSpec, kind: ErrorKind, says: &str) 
     assert_eq!(qemu_processes(&spec.id.to_string()), [0; 0]);
     assert!(matches!(bench.driver.power(spec.id).await.unwrap(), Power::Absent | Power::Off));
     error
-}
-
-/// Makes a qcow2 base whose guest counts in `counter_sector`.
-fn qcow2_base(bench: &Bench, counter_sector: u64) -> PathBuf {
-    let (raw, qcow2) = (bench.path("plain.raw"), bench.path("base.qcow2"));
-    guest::write_disk(&raw, Mode::Obedient, counter_sector);
-    run("qemu-img", &["convert", "-f", "raw", "-O", "qcow2", text(&raw), text(&qcow2)]);
-    qcow2
 }
 
 #[tokio::test]
@@ -46,75 +37,50 @@ async fn missing_programs_name_their_package() {
 }
 
 #[tokio::test]
-async fn bases_that_do_not_fit() {
+async fn bases_that_are_not_there() {
     let bench = Bench::new().await;
     let mut spec = bench.server(Mode::Brief);
-    spec.disk_bytes = guest::DISK_BYTES - 1;
-    refuses(&bench, &spec, ErrorKind::Invalid, "smaller than its base of 2097152 bytes").await;
-    spec.base = bench.path("absent.raw");
-    refuses(&bench, &spec, ErrorKind::Io, "absent.raw").await;
-    spec.base = "/dev/zero".into();
-    refuses(&bench, &spec, ErrorKind::Refused, "not a regular file").await;
-    spec.base = bench.path("pipe");
-    run("mkfifo", &[text(&spec.base)]);
-    refuses(&bench, &spec, ErrorKind::Refused, "not a regular file").await;
-    assert_eq!(bench.driver.power(spec.id).await.unwrap(), Power::Absent, "a refused server leaves no directory");
+    spec.base.export = "server/none".into();
+    refuses(&bench, &spec, ErrorKind::Failed, "no export has this name").await;
+    spec.base.socket = bench.path("absent.sock");
+    refuses(&bench, &spec, ErrorKind::Failed, "base.sock").await;
+    spec.base.socket = "absent.sock".into();
+    refuses(&bench, &spec, ErrorKind::Invalid, "not an absolute path").await;
 }
 
+/// The overlay is what people find in the server's directory: it must lead them to the base, and hold the rest.
 #[tokio::test]
-async fn a_qcow2_base_that_names_another_file_is_refused() {
+async fn an_overlay_names_its_base() {
     let bench = Bench::new().await;
-    let base = qcow2_base(&bench, guest::COUNTER_SECTOR);
-    let overlay = bench.path("overlay.qcow2");
-    run("qemu-img", &["create", "-q", "-f", "qcow2", "-b", text(&base), "-F", "qcow2", text(&overlay)]);
-    let spec = server_on(overlay, BaseFormat::Qcow2, ServerId::new());
-    refuses(&bench, &spec, ErrorKind::Refused, "names a backing file").await;
-
-    let with_data = bench.path("with-data.qcow2");
-    let option = format!("data_file={}", text(&bench.path("secret.raw")));
-    run("qemu-img", &["create", "-q", "-f", "qcow2", "-o", &option, text(&with_data), "2M"]);
-    let spec = server_on(with_data, BaseFormat::Qcow2, ServerId::new());
-    refuses(&bench, &spec, ErrorKind::Refused, "names an external data file").await;
-}
-
-#[tokio::test]
-async fn a_qcow2_base_boots() {
-    let bench = Bench::new().await;
-    let base = qcow2_base(&bench, guest::COUNTER_SECTOR);
-    let before = std::fs::read(&base).unwrap();
-    let spec = server_on(base.clone(), BaseFormat::Qcow2, ServerId::new());
+    // Larger than its base, which does not end with a whole sector.
+    let mut base = guest::disk(Mode::Obedient, guest::COUNTER_SECTOR);
+    base.extend([9; 100]);
+    let spec = bench.server_on(base.clone());
     bench.driver.start(&spec).await.unwrap();
     bench.wait_for_text(spec.id, "boot 1").await;
     bench.driver.stop(spec.id, Stop::Soft).await.unwrap();
-    assert!(std::fs::read(base).unwrap() == before, "the base has changed");
-    let overlay = bench.directory(spec.id).join("root.qcow2");
-    let info = run("qemu-img", &["info", "--output=json", text(&overlay)]);
+    let qemu_img = |arguments: &str| bench.run_in(spec.id, "qemu-img", arguments);
+    qemu_img("check -q root.qcow2");
+    let info = qemu_img("info --output=json root.qcow2");
     let info: serde_json::Value = serde_json::from_slice(&info).unwrap();
     assert_eq!(info["virtual-size"], spec.disk_bytes);
-    assert_eq!(info["backing-filename-format"], "qcow2");
-    run("qemu-img", &["check", "-q", text(&overlay)]);
+    assert_eq!(info["backing-filename"], format!("nbd+unix:///{}?socket=base.sock", spec.base.export));
+    let flat = bench.path("flat.raw");
+    qemu_img(&format!("convert -O raw root.qcow2 {}", text(&flat)));
+    base[guest::COUNTER_SECTOR as usize * 512] = b'1';
+    base.resize(spec.disk_bytes as usize, 0);
+    assert!(std::fs::read(flat).unwrap() == base, "the disk is the base and what the guest wrote");
     bench.driver.delete(spec.id).await.unwrap();
 }
 
-/// The guest reads a sector whose cluster the base lost: it must stand still, not see an error.
+/// The guest reads a sector that cannot be read: it must stand still, not see an error.
 #[tokio::test]
 async fn a_disk_fault_pauses_the_guest() {
     const LOST: u64 = guest::DISK_BYTES / 2;
     let bench = Bench::new().await;
-    let base = qcow2_base(&bench, LOST / 512);
-    // A cluster pointer that is no multiple of the cluster size is corrupt; reading through it fails.
-    let file = OpenOptions::new().read(true).write(true).open(&base).unwrap();
-    let word = |at| {
-        let mut bytes = [0; 8];
-        file.read_exact_at(&mut bytes, at).unwrap();
-        u64::from_be_bytes(bytes) & 0x00ff_ffff_ffff_fe00
-    };
-    let entry_at = word(word(40)) + LOST / 65536 * 8;
-    let entry = word(entry_at);
-    assert_ne!(entry, 0, "the cluster has data");
-    file.write_all_at(&((entry + 512) | 1 << 63).to_be_bytes(), entry_at).unwrap();
-
-    let spec = server_on(base, BaseFormat::Qcow2, ServerId::new());
+    let trouble = Arc::<Trouble>::default();
+    let bytes = guest::disk(Mode::Obedient, LOST / 512);
+    let spec = bench.server_on(Troubled { bytes, byte: LOST, trouble: trouble.clone() });
     bench.driver.start(&spec).await.unwrap();
     let paused = Power::Paused { reason: "reading or writing its disk failed on this host".into() };
     bench.wait_for_power(spec.id, paused.clone()).await;
@@ -123,6 +89,22 @@ async fn a_disk_fault_pauses_the_guest() {
     bench.driver.start(&spec).await.unwrap();
     bench.wait_for_power(spec.id, paused).await;
     assert_eq!(bench.driver.console(spec.id, 4096).await.unwrap(), b"", "the guest saw no disk error");
+    // Once it is mended, it goes on as if nothing had been.
+    trouble.end();
+    bench.driver.start(&spec).await.unwrap();
+    bench.wait_for_text(spec.id, "boot 1").await;
+    bench.driver.delete(spec.id).await.unwrap();
+}
+
+/// A paused guest hears no power button, so none is waited for.
+#[tokio::test]
+async fn a_paused_guest_stops_at_once() {
+    let bench = Bench::new().await;
+    let bytes = guest::disk(Mode::Obedient, 99);
+    let spec = bench.server_on(Troubled { bytes, byte: 99 * 512, trouble: Arc::default() });
+    bench.driver.start(&spec).await.unwrap();
+    let paused = Power::Paused { reason: "reading or writing its disk failed on this host".into() };
+    bench.wait_for_power(spec.id, paused).await;
     // The power button is not waited for: 60 s would fail the test's own limit.
     let stop = bench.driver.stop(spec.id, Stop::Soft);
     tokio::time::timeout(std::time::Duration::from_secs(20), stop)

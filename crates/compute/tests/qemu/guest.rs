@@ -3,8 +3,6 @@
 //! It reads one sector, adds one to its first byte, writes it back and prints `boot N`. Then it does what its mode
 //! says. Printing `disk error` is its only other answer.
 
-use std::path::Path;
-
 /// What the guest does after it has printed `boot N`.
 #[derive(Clone, Copy)]
 pub(crate) enum Mode {
@@ -24,15 +22,15 @@ pub(crate) const COUNTER_SECTOR: u64 = 1;
 const MODE_AT: usize = 0x02;
 const SECTOR_AT: usize = 0x0c;
 
-/// Writes the guest's disk. The counter starts at '0', so that the first boot prints `boot 1`.
-pub(crate) fn write_disk(path: &Path, mode: Mode, counter_sector: u64) {
+/// Returns the guest's disk. The counter starts at '0', so that the first boot prints `boot 1`.
+pub(crate) fn disk(mode: Mode, counter_sector: u64) -> Vec<u8> {
     let mut disk = vec![0; DISK_BYTES as usize];
     disk[..CODE.len()].copy_from_slice(CODE);
     disk[MODE_AT] = mode as u8;
     disk[SECTOR_AT..SECTOR_AT + 8].copy_from_slice(&counter_sector.to_le_bytes());
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     disk[counter_sector as usize * 512] = b'0';
-    std::fs::write(path, disk).unwrap();
+    disk
 }
 
 /// 16-bit x86 machine code for address 0x7c00, assembled by hand.

@@ -1,8 +1,9 @@
 //! The QEMU driver against real QEMU processes whose guest is a boot sector.
 //!
-//! Needs `qemu-system-x86`, `qemu-utils`, `ovmf`, `mtools`, `dosfstools` and `blkid`. All guests run under TCG, which
+//! Their bases are served over NBD. Needs `qemu-system-x86`, `qemu-utils`, `ovmf`, `mtools`, `dosfstools` and `blkid`. All guests run under TCG, which
 //! every host has.
 
+mod bases;
 mod bench;
 mod config_drive;
 mod contract;

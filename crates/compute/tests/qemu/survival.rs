@@ -2,29 +2,30 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use compute::{Driver, Power, Stop};
+use compute::{Base, Driver, Power, Stop};
 use model::ServerId;
 
+use crate::bases::{Trouble, Troubled};
 use crate::bench::{Bench, is_alive, kill, qemu_processes, text, until};
-use crate::guest::Mode;
+use crate::guest::{self, Mode};
 
 /// Starts the example `boot`, which starts a server, as another process.
-fn spawn_boot(bench: &Bench, disk: &Path) -> Child {
+fn spawn_boot(bench: &Bench, base: &Base, bytes: u64) -> Child {
     // Test binaries lie in `deps`, examples beside it.
     let here = std::env::current_exe().unwrap();
     let example = here.parent().unwrap().with_file_name("examples").join("boot");
     assert!(example.exists(), "`cargo build -p molde-compute --examples` makes {}", example.display());
-    let arguments = [text(disk), text(&bench.options.directory)];
+    let bytes = bytes.to_string();
+    let arguments = [text(&base.socket), &base.export, &bytes, text(&bench.options.directory)];
     Command::new(example).args(arguments).stdout(Stdio::piped()).spawn().unwrap()
 }
 
 /// Runs the example `boot` and returns it with the server that it has started.
-fn boot_elsewhere(bench: &Bench, disk: &Path) -> (Child, ServerId) {
-    let mut process = spawn_boot(bench, disk);
+fn boot_elsewhere(bench: &Bench, base: &Base) -> (Child, ServerId) {
+    let mut process = spawn_boot(bench, base, guest::DISK_BYTES);
     let mut line = String::new();
     BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
     let id = line.trim().strip_prefix("started ").unwrap_or_else(|| panic!("{line:?}")).parse().unwrap();
@@ -118,6 +119,56 @@ async fn a_locked_pid_file_of_another_program_is_not_believed() {
     holder.wait().unwrap();
 }
 
+/// The server of the base dies while the guest waits for a sector of it, and comes back later.
+#[tokio::test]
+async fn a_guest_waits_for_its_base_and_sees_no_error() {
+    const SECTOR: u64 = guest::DISK_BYTES / 1024;
+    let bench = Bench::new().await;
+    let trouble = Trouble::waiting();
+    let bytes = guest::disk(Mode::Obedient, SECTOR);
+    let spec = bench.server_on(Troubled { bytes, byte: SECTOR * 512, trouble: trouble.clone() });
+    bench.driver.start(&spec).await.unwrap();
+    until("the guest reads the sector", async || trouble.was_met()).await;
+    bench.bases.go_away();
+    trouble.end();
+    // Attempts to connect fail for a while; nothing depends on how many.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(bench.driver.power(spec.id).await.unwrap(), Power::Running);
+    assert_eq!(bench.driver.console(spec.id, 4096).await.unwrap(), b"");
+    bench.bases.come_back();
+    bench.wait_for_text(spec.id, "boot 1").await;
+
+    // While it is away, the guest still runs on what it has read, and can be stopped and removed.
+    bench.bases.go_away();
+    bench.driver.stop(spec.id, Stop::Soft).await.unwrap();
+    assert_eq!(bench.driver.console(spec.id, 4096).await.unwrap(), b"boot 1\nbye\n");
+    let refused = bench.driver.start(&spec).await.unwrap_err();
+    assert!(refused.to_string().contains("base.sock"), "{refused}");
+    bench.bases.come_back();
+    bench.driver.start(&spec).await.unwrap();
+    bench.wait_for_text(spec.id, "boot 2").await;
+    bench.driver.delete(spec.id).await.unwrap();
+}
+
+/// A guest that hangs on a base whose server never comes back ends all the same.
+#[tokio::test]
+async fn a_guest_that_waits_for_its_base_can_be_stopped() {
+    const SECTOR: u64 = guest::DISK_BYTES / 1024;
+    let bench = Bench::new().await;
+    let trouble = Trouble::waiting();
+    let bytes = guest::disk(Mode::Obedient, SECTOR);
+    let spec = bench.server_on(Troubled { bytes, byte: SECTOR * 512, trouble: trouble.clone() });
+    bench.driver.start(&spec).await.unwrap();
+    until("the guest reads the sector", async || trouble.was_met()).await;
+    bench.bases.go_away();
+    trouble.end();
+    tokio::time::timeout(Duration::from_secs(25), bench.driver.stop(spec.id, Stop::Hard)).await.unwrap().unwrap();
+    assert_eq!(bench.driver.power(spec.id).await.unwrap(), Power::Off);
+    bench.bases.come_back();
+    bench.run_in(spec.id, "qemu-img", "check -q root.qcow2");
+    bench.driver.delete(spec.id).await.unwrap();
+}
+
 /// Kills Molde at many moments of a start; the next start of the same server must go on from there.
 #[tokio::test]
 async fn a_start_can_be_repeated_after_a_crash() {
@@ -125,8 +176,8 @@ async fn a_start_can_be_repeated_after_a_crash() {
     for milliseconds in [2, 5, 10, 15, 20, 30, 40, 60, 90, 130] {
         let bench = Bench::new().await;
         let mut spec = bench.server(Mode::Obedient);
-        spec.disk_bytes = spec.base.metadata().unwrap().len();
-        let mut parent = spawn_boot(&bench, &spec.base);
+        spec.disk_bytes = guest::DISK_BYTES;
+        let mut parent = spawn_boot(&bench, &spec.base, spec.disk_bytes);
         // The moment of the crash is what this test varies; nothing depends on what it hits.
         std::thread::sleep(Duration::from_millis(milliseconds));
         parent.kill().unwrap();

@@ -14,9 +14,17 @@
 //!
 //! [api]
 //! public_url = "https://images.example"       # what clients are told; default: the listening address
+//!
+//! [nbd]
+//! listen = "192.0.2.1:10809"                  # default: the socket in the data directory alone
+//! tls_cert = "/etc/molde/server-cert.pem"     # TLS only; needed where other hosts reach the address
+//! tls_key = "/etc/molde/server-key.pem"
+//! tls_client_ca = "/etc/molde/ca-cert.pem"    # only clients with a certificate of it; default: all
+//! public_url = "nbds://images.example"        # what clients are told; default: the listening address
 //! ```
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
@@ -32,6 +40,7 @@ pub(crate) struct Config {
     pub(crate) compute: Compute,
     pub(crate) jobs: Jobs,
     pub(crate) collection: Collection,
+    pub(crate) nbd: Nbd,
 }
 
 /// Collection of garbage in the chunk store.
@@ -63,6 +72,22 @@ pub(crate) struct Api {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct S3 {
     /// Address that clients are told, without a slash at the end.
+    pub(crate) public_url: Option<String>,
+}
+
+/// The NBD listener for exports, beside the socket in the data directory.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Nbd {
+    /// Where it listens; nowhere unless told.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The certificate in PEM form, with those between it and its root.
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// Its private key in PEM form.
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Authorities in PEM form of whose clients each must have a certificate.
+    pub(crate) tls_client_ca: Option<PathBuf>,
+    /// URI that clients are told, without a slash at the end.
     pub(crate) public_url: Option<String>,
 }
 

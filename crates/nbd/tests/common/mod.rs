@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::allow_attributes, reason = "`expect` fails where all parts are used")]
 
+pub(crate) mod certificates;
 pub(crate) mod raw;
 
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::process::Command;
 use std::thread::JoinHandle;
 
 use disk::{Error, Extent, ExtentKind, Source};
-use nbd::{Address, Export, Exports, Limits, Server, Stop};
+use nbd::{Address, Export, Exports, Limits, Resolve, Server, Stop, Tls};
 
 /// A disk of which whole blocks of 64 KiB are data or not.
 pub(crate) struct Holey {
@@ -56,19 +57,28 @@ pub(crate) fn disk_with_holes() -> Holey {
 /// A server that runs in a thread.
 pub(crate) struct Running {
     pub(crate) address: Address,
+    scheme: &'static str,
     stop: Stop,
     thread: JoinHandle<std::io::Result<()>>,
 }
 
 pub(crate) fn serve(address: &Address, exports: Vec<Export>, limits: Limits) -> Running {
-    let server = Server::bind(address, Exports::new(exports).unwrap(), limits).unwrap();
+    run(address, Exports::new(exports).unwrap(), None, limits)
+}
+
+pub(crate) fn run(address: &Address, exports: impl Resolve + 'static, tls: Option<Tls>, limits: Limits) -> Running {
+    let mut server = Server::bind(address, exports, limits).unwrap();
+    let scheme = if tls.is_some() { "nbds" } else { "nbd" };
+    if let Some(tls) = tls {
+        server = server.with_tls(tls);
+    }
     let (address, stop) = (server.address().clone(), server.stopper());
-    Running { address, stop, thread: std::thread::spawn(|| server.serve()) }
+    Running { address, scheme, stop, thread: std::thread::spawn(|| server.serve()) }
 }
 
 impl Running {
     pub(crate) fn uri(&self, export: &str) -> String {
-        self.address.uri(export)
+        self.address.uri(export).replacen("nbd", self.scheme, 1)
     }
 
     /// Stops the server; returns when it has ended.
@@ -86,13 +96,18 @@ pub(crate) fn unix(folder: &Path) -> Address {
     Address::Unix(folder.join("nbd.sock"))
 }
 
-/// Runs a QEMU tool that must succeed.
-pub(crate) fn qemu(tool: &str, arguments: &[&str]) -> String {
-    let output = Command::new(tool)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{tool} is needed by these tests (Debian package qemu-utils): {error}"));
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{tool} {arguments:?}: {text}{}", String::from_utf8_lossy(&output.stderr));
-    text
+/// Runs a tool of QEMU or libnbd that must succeed.
+pub(crate) fn tool(tool: &str, arguments: &[&str]) -> String {
+    let (success, said) = try_tool(tool, arguments);
+    assert!(success, "{tool} {arguments:?}: {said}");
+    said
+}
+
+/// Runs a tool of QEMU or libnbd; returns whether it succeeds and what it says.
+pub(crate) fn try_tool(tool: &str, arguments: &[&str]) -> (bool, String) {
+    let output = Command::new(tool).args(arguments).output().unwrap_or_else(|error| {
+        panic!("{tool} is needed by these tests (Debian packages qemu-utils and libnbd-bin): {error}")
+    });
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.success(), String::from_utf8_lossy(&text).into_owned())
 }

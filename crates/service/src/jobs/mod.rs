@@ -8,7 +8,6 @@
 //! A step may run any number of times: a crash between its effect and its record repeats it. Effects outside the
 //! catalog therefore use names that were recorded by an earlier step.
 
-pub(crate) mod bases;
 pub(crate) mod create_image;
 pub(crate) mod create_server;
 pub(crate) mod export_image;

@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tracing::Instrument;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::exports;
 use crate::jobs::create_image::CreateImageWork;
 use crate::jobs::create_server::CreateServerWork;
 use crate::jobs::export_image::ExportImageWork;
@@ -28,7 +29,7 @@ const ATTEMPTS_MAX: i64 = 8;
 const BACK_OFF_MAX: u32 = 60;
 /// How long an idle worker waits before it looks again; a new job on this node wakes one at once.
 const IDLE: Duration = Duration::from_secs(1);
-/// How often running servers are looked at.
+/// How often running servers and expired exports are looked at.
 const WATCH: Duration = Duration::from_secs(10);
 
 /// Workers that carry out jobs, until they are stopped.
@@ -48,7 +49,7 @@ impl Runner {
         }
         let (stop, stopped) = watch::channel(false);
         let mut workers = JoinSet::new();
-        workers.spawn(watch_servers(service.clone(), stopped.clone()));
+        workers.spawn(watch(service.clone(), stopped.clone()));
         workers.spawn(store::tend(service.clone(), stopped.clone()));
         workers.spawn(store::collect_when_due(service.clone(), stopped.clone()));
         for _ in 0..service.parts.settings.job_workers.max(1) {
@@ -92,8 +93,9 @@ async fn work(service: Service, mut stopped: watch::Receiver<bool>) {
     }
 }
 
-/// Looks at running servers now and then, so that one that went off by itself is known without anybody asking.
-async fn watch_servers(service: Service, mut stopped: watch::Receiver<bool>) {
+/// Looks now and then at running servers, so that one that went off by itself is known without anybody asking, and at
+/// exports, so that an expired one holds nothing any more.
+async fn watch(service: Service, mut stopped: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             _ = stopped.wait_for(|stop| *stop) => return,
@@ -101,6 +103,9 @@ async fn watch_servers(service: Service, mut stopped: watch::Receiver<bool>) {
         }
         if let Err(error) = service.servers().look_at_all().await {
             tracing::warn!(%error, "cannot look at the servers");
+        }
+        if let Err(error) = exports::sweep(&service).await {
+            tracing::warn!(%error, "cannot remove the expired exports");
         }
     }
 }

@@ -1,7 +1,6 @@
 //! A whole service in a folder of its own: real catalog, store and keys, a fake driver, and a clock that tests move.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -51,7 +50,7 @@ pub(crate) struct Fixture {
     pub(crate) driver: Arc<FakeDriver>,
     pub(crate) clock: Arc<MovedClock>,
     pub(crate) secrets: BootstrapSecrets,
-    folder: TempDir,
+    _folder: TempDir,
 }
 
 impl Fixture {
@@ -72,7 +71,7 @@ impl Fixture {
             node: NODE.into(),
             job_workers: 1,
             collect_seconds: 0,
-            bases: folder.path().join("bases"),
+            nbd_socket: folder.path().join("nbd.sock"),
             blocking_permits: 8,
             abort_at: None,
         };
@@ -83,7 +82,7 @@ impl Fixture {
         service.recover().await.unwrap();
         let secrets = BootstrapSecrets::generate().unwrap();
         assert!(service.identity().bootstrap(&secrets).await.unwrap());
-        Self { service, catalog, backend, driver, clock, secrets, folder }
+        Self { service, catalog, backend, driver, clock, secrets, _folder: folder }
     }
 
     /// Returns the first administrator.
@@ -117,11 +116,6 @@ impl Fixture {
         tx.commit().await.unwrap();
         let roles = Role::ALL.iter().copied().filter(|implied| *implied >= role).collect();
         Principal { user, project: project.clone(), roles }
-    }
-
-    /// Returns the folder of servers' base files.
-    pub(crate) fn bases(&self) -> PathBuf {
-        self.folder.path().join("bases")
     }
 
     /// Starts the runner.

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use crate::fixture::{Fixture, NODE, from_object, new_image};
 use crate::gate::Gate;
-use crate::payload::{disk, from_qcow2, noise, qcow2};
+use crate::payload::{disk, from_qcow2, noise, qcow2, read_disk};
 
 async fn fixture() -> (Fixture, Principal) {
     let f = Fixture::new().await;
@@ -193,7 +193,8 @@ async fn making_a_server_may_be_interrupted_anywhere() {
         let gate = gates.into_iter().nth(place).unwrap();
         interrupt(&f, &who, job, gate).await;
         assert_eq!(f.service.servers().get(&who, server).await.unwrap().state, ServerState::Active);
-        assert_eq!(std::fs::read(f.driver.spec(server).base).unwrap(), disk(4), "place {place}");
+        let served = f.service.server_disk(&f.driver.spec(server).base.export).await.unwrap();
+        assert_eq!(read_disk(served).await.unwrap(), disk(4), "place {place}");
     }
 }
 

@@ -6,6 +6,7 @@
 mod backend;
 mod collect;
 mod driver;
+mod exports;
 mod fixture;
 mod gate;
 mod identity;

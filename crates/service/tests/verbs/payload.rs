@@ -86,3 +86,14 @@ pub(crate) async fn read(mut stream: ByteStream) -> Vec<u8> {
     }
     bytes
 }
+
+/// Reads a whole disk on a thread of its own, as NBD clients are served.
+pub(crate) async fn read_disk(disk: Arc<dyn Source>) -> disk::Result<Vec<u8>> {
+    let (send, read) = tokio::sync::oneshot::channel();
+    std::thread::spawn(move || {
+        let mut bytes = vec![0; disk.len() as usize];
+        let done = disk.read_at(&mut bytes, 0);
+        send.send(done.map(|()| bytes))
+    });
+    read.await.unwrap()
+}

@@ -6,13 +6,14 @@
 use std::collections::BTreeMap;
 
 use compute::Power;
+use model::exports::Exported;
 use model::identity::{Principal, Role};
 use model::images::Visibility;
 use model::servers::ServerState;
-use model::{DiskFormat, ImageId, JobId, ProjectId, ServerId, UploadId, UserId};
+use model::{DiskFormat, ExportId, ImageId, JobId, ProjectId, ServerId, UploadId, UserId};
 use service::{
-    Error, ErrorKind, Export, ImageChange, ImageFilter, JobQuery, ListObjects, NewImage, NewServer, PartTag, PutObject,
-    Result, UploadAt,
+    Error, ErrorKind, Export, ImageChange, ImageFilter, JobQuery, ListObjects, NewExport, NewImage, NewServer, PartTag,
+    PutObject, Result, UploadAt,
 };
 
 use crate::fixture::{Fixture, from_object, new_image};
@@ -57,6 +58,10 @@ const PRIVATE: &[(&str, &str)] = &[
     ("server stop", "ooof no"),
     ("server console", "oooo no"),
     ("server delete", "ooof no"),
+    ("export open", "oooo no"),
+    ("export open object", "oooo nn"),
+    ("export list", "oooo --"),
+    ("export close", "ooof no"),
     ("job get", "oooo no"),
     ("job lines", "oooo no"),
     ("job list", "oooo --"),
@@ -91,6 +96,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("image export", "ooof oo"),
     ("image delete", "ooof fo"),
     ("server create", "ooof oo"),
+    ("export open", "oooo oo"),
 ];
 
 /// Everybody: the four roles of the first project, then another project's member and its administrator.
@@ -131,6 +137,7 @@ struct Things {
     upload: UploadId,
     part: PartTag,
     server: ServerId,
+    export: ExportId,
     job: JobId,
     project: ProjectId,
     empty_project: ProjectId,
@@ -146,7 +153,7 @@ impl Things {
         let root = f.root().await;
         things.project = owner.project.id;
         let noun = verb.split(' ').next().unwrap();
-        if matches!(noun, "image" | "server") {
+        if matches!(noun, "image" | "server" | "export") {
             things.image = f.image(owner, new_image(DiskFormat::Raw), &disk(1)).await.id;
             things.queued = f.service.images().create(owner, new_image(DiskFormat::Raw)).await.unwrap().id;
             for id in [things.image, things.queued] {
@@ -157,11 +164,16 @@ impl Things {
         if noun == "server" {
             things.server = running_server(f, owner, things.image).await;
         }
-        if matches!(noun, "bucket" | "object" | "upload" | "job") || verb == "image create_from_object" {
+        if matches!(noun, "bucket" | "object" | "upload" | "job" | "export") || verb == "image create_from_object" {
             for bucket in [&things.bucket, &things.empty_bucket] {
                 f.service.buckets().create(owner, bucket).await.unwrap();
             }
             f.put(owner, &things.bucket, "disk", &disk(1)).await;
+        }
+        if noun == "export" {
+            let of = Exported::Image(things.image);
+            let opened = f.service.exports().open(owner, new_export(of)).await.unwrap();
+            things.export = opened.export.id;
         }
         if noun == "upload" {
             let uploads = f.service.uploads();
@@ -190,6 +202,7 @@ impl Things {
             upload: UploadId::new(),
             part: PartTag { number: 1, etag: "0".repeat(32) },
             server: ServerId::new(),
+            export: ExportId::new(),
             job: JobId::new(),
             project: ProjectId::new(),
             empty_project: ProjectId::new(),
@@ -211,6 +224,7 @@ impl Things {
             (self.empty_bucket.clone(), "BUCKET"),
             (self.upload.to_string(), "UPLOAD"),
             (self.server.to_string(), "SERVER"),
+            (self.export.to_string(), "EXPORT"),
             (self.job.to_string(), "JOB"),
             (self.project.to_string(), "PROJECT"),
             (self.empty_project.to_string(), "PROJECT"),
@@ -226,7 +240,6 @@ impl Things {
 /// Makes a server and lets it run, without a runner.
 async fn running_server(f: &Fixture, owner: &Principal, image: ImageId) -> ServerId {
     let (mut server, _) = f.service.servers().create(owner, new_server(image)).await.unwrap();
-    std::fs::write(f.bases().join(format!("{}.raw", server.disk.content)), disk(1)).unwrap();
     server.state = ServerState::Active;
     let mut tx = f.catalog.write().await.unwrap();
     assert!(catalog::servers::update(&mut tx, &server, ServerState::Build).await.unwrap());
@@ -247,6 +260,7 @@ async fn ask(f: &Fixture, who: &Principal, verb: &str, things: &Things) -> Resul
         ("bucket" | "object", _) => ask_buckets(f, who, verb, things).await,
         ("upload", verb) => ask_uploads(f, who, verb, things).await,
         ("server", verb) => ask_servers(f, who, verb, things).await,
+        ("export", verb) => ask_exports(f, who, verb, things).await,
         ("job", verb) => ask_jobs(f, who, verb, things).await,
         ("store", verb) => ask_store(f, who, verb).await,
         _ => ask_identity(f, who, verb, things).await,
@@ -355,6 +369,25 @@ async fn ask_servers(f: &Fixture, who: &Principal, verb: &str, things: &Things) 
         other => panic!("no verb `{other}`"),
     }?;
     Ok(true)
+}
+
+async fn ask_exports(f: &Fixture, who: &Principal, verb: &str, things: &Things) -> Result<bool> {
+    let exports = f.service.exports();
+    match verb {
+        "open" => exports.open(who, new_export(Exported::Image(things.image))).await.map(drop),
+        "open object" => {
+            let of = Exported::Object { bucket: things.bucket.clone(), key: "disk".into() };
+            exports.open(who, new_export(of)).await.map(drop)
+        }
+        "list" => return Ok(exports.list(who).await?.iter().any(|export| export.id == things.export)),
+        "close" => exports.close(who, things.export).await,
+        other => panic!("no verb `{other}`"),
+    }?;
+    Ok(true)
+}
+
+fn new_export(of: Exported) -> NewExport {
+    NewExport { of, format: None, seconds: None }
 }
 
 async fn ask_jobs(f: &Fixture, who: &Principal, verb: &str, things: &Things) -> Result<bool> {

@@ -9,7 +9,7 @@ use model::{DiskFormat, ImageId};
 use service::{ErrorKind, NewImage, NewServer, Runner};
 
 use crate::fixture::{Fixture, new_image};
-use crate::payload::{disk, qcow2};
+use crate::payload::{disk, qcow2, read_disk};
 
 struct Host {
     f: Fixture,
@@ -36,8 +36,11 @@ impl Host {
         self.f.service.servers().get(&self.who, server.id).await.unwrap()
     }
 
-    fn base_files(&self) -> Vec<std::path::PathBuf> {
-        std::fs::read_dir(self.f.bases()).unwrap().map(|entry| entry.unwrap().path()).collect()
+    /// Returns the disk that a server's driver was told of.
+    async fn base(&self, server: &Server) -> Vec<u8> {
+        let base = self.f.driver.spec(server.id).base;
+        assert_eq!(base.socket, self.f.service.settings().nbd_socket);
+        read_disk(self.f.service.server_disk(&base.export).await.unwrap()).await.unwrap()
     }
 
     async fn end(self) {
@@ -62,7 +65,7 @@ async fn a_server_is_made_from_the_disk_of_its_image() {
     let server = host.server().await;
     assert_eq!((server.state, server.reason.as_deref()), (ServerState::Active, None));
     let spec = host.f.driver.spec(server.id);
-    assert_eq!(std::fs::read(&spec.base).unwrap(), disk(1), "the base file is the disk, not the qcow2 file");
+    assert_eq!(host.base(&server).await, disk(1), "the base is the disk, not the qcow2 file");
     assert_eq!((spec.vcpus, spec.ram_mib, spec.disk_bytes), (1, 256, 1 << 30));
     assert_eq!(spec.config_drive.user_data.as_deref(), Some(&b"#cloud-config"[..]));
     assert_eq!(spec.config_drive.ssh_keys, ["ssh-ed25519 AAAA ana"]);
@@ -70,8 +73,11 @@ async fn a_server_is_made_from_the_disk_of_its_image() {
     assert_eq!(host.f.driver.take_calls(), ["start"]);
 
     let second = host.server().await;
-    assert_eq!(host.f.driver.spec(second.id).base, spec.base, "servers of an image share its base file");
-    assert_eq!(host.base_files(), [spec.base]);
+    let disks = [&server, &second].map(|server| host.f.driver.spec(server.id).base.export);
+    assert_eq!(disks, [server.id, second.id].map(|id| format!("server/{id}")));
+    let [first, again] =
+        [host.f.service.server_disk(&disks[0]).await.unwrap(), host.f.service.server_disk(&disks[1]).await.unwrap()];
+    assert!(std::sync::Arc::ptr_eq(&first, &again), "servers of an image share what is held of its disk");
     assert!(second.forwards.iter().all(|(port, _)| server.forwards.iter().all(|(taken, _)| taken != port)));
     host.end().await;
 }
@@ -93,7 +99,8 @@ async fn a_server_stops_starts_and_goes() {
     servers.delete(&host.who, server.id).await.unwrap();
     assert_eq!(host.f.driver.take_calls(), ["delete"]);
     assert_eq!(servers.get(&host.who, server.id).await.unwrap_err().kind(), ErrorKind::NotFound);
-    assert_eq!(host.base_files().len(), 1, "kept for the image's next server");
+    let gone = host.f.service.server_disk(&format!("server/{}", server.id)).await.err().map(|error| error.kind());
+    assert_eq!(gone, Some(ErrorKind::NotFound));
     host.end().await;
 }
 
@@ -121,10 +128,9 @@ async fn a_server_outlives_its_image() {
     assert!(host.f.is_kept(content).await, "the server holds it");
     servers.stop(&host.who, server.id, true).await.unwrap();
     assert_eq!(servers.start(&host.who, server.id).await.unwrap().state, ServerState::Active);
-    assert_eq!(std::fs::read(host.f.driver.spec(server.id).base).unwrap(), disk(1));
+    assert_eq!(host.base(&server).await, disk(1));
     servers.delete(&host.who, server.id).await.unwrap();
     assert!(!host.f.is_kept(content).await);
-    assert!(host.base_files().is_empty());
     assert_eq!(host.f.contents().await, 0);
     host.end().await;
 }
@@ -138,7 +144,6 @@ async fn an_image_outlives_its_server() {
     }
     assert!(host.f.is_kept(host.image.content.unwrap()).await);
     host.f.service.images().delete(&host.who, host.image.id).await.unwrap();
-    assert!(host.base_files().is_empty());
     assert_eq!(host.f.contents().await, 0);
     host.end().await;
 }
@@ -163,18 +168,25 @@ async fn a_server_deleted_while_it_starts_is_cleaned_up() {
 }
 
 #[tokio::test]
-async fn a_base_file_that_nobody_needs_any_more_is_removed_by_who_writes_it() {
-    let host = Host::new().await;
-    let gate = host.f.backend.reading.hold("packs/");
-    let (server, job) = host.f.service.servers().create(&host.who, new_server(host.image.id)).await.unwrap();
-    gate.reached().await;
-    host.f.service.servers().delete(&host.who, server.id).await.unwrap();
-    host.f.service.images().delete(&host.who, host.image.id).await.unwrap();
-    gate.open();
-    assert_eq!(host.f.ended(&host.who, job.id).await.state, JobState::Cancelled);
-    assert!(host.base_files().is_empty(), "{:?}", host.base_files());
-    assert_eq!(host.f.contents().await, 0);
-    host.end().await;
+async fn a_disk_that_cannot_be_read_is_told_in_its_own_words() {
+    let f = Fixture::new().await;
+    let who = f.member().await;
+    let kept_unseen = f.image(&who, new_image(DiskFormat::Zvhd), b"nobody knows").await;
+    let refused = f.service.servers().create(&who, new_server(kept_unseen.id)).await.unwrap_err();
+    assert_eq!((refused.kind(), refused.to_string().contains("zvhd")), (ErrorKind::BadContent, true), "{refused}");
+    let image = f.image(&who, new_image(DiskFormat::Qcow2), &qcow2(disk(1))).await;
+    let (server, job) = f.service.servers().create(&who, new_server(image.id)).await.unwrap();
+    // What a record says of the format is wrong, as when bytes were exchanged.
+    let mut wrong = server.clone();
+    wrong.disk.format = DiskFormat::Vmdk;
+    let mut tx = f.catalog.write().await.unwrap();
+    assert!(catalog::servers::update(&mut tx, &wrong, ServerState::Build).await.unwrap());
+    tx.commit().await.unwrap();
+    let runner = f.run().await;
+    let job = f.ended(&who, job.id).await;
+    assert_eq!((job.state, f.driver.take_calls()), (JobState::Failed, vec![]));
+    assert!(job.error.as_deref().is_some_and(|error| error.to_lowercase().contains("vmdk")), "{job:?}");
+    runner.stop(&f.service).await.unwrap();
 }
 
 #[tokio::test]
@@ -242,11 +254,8 @@ async fn servers_without_a_record_are_ended_at_the_start() {
     let host = Host::new().await;
     let (server, stray) = (host.server().await, model::ServerId::new());
     host.f.driver.set(stray, Power::Running);
-    let half = host.f.bases().join("half.part");
-    std::fs::write(&half, b"x").unwrap();
     host.f.service.recover().await.unwrap();
     assert_eq!((host.f.driver.peek(stray), host.f.driver.peek(server.id)), (Power::Absent, Power::Running));
-    assert!(!half.exists() && host.base_files().len() == 1);
     host.end().await;
 }
 
