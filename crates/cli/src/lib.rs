@@ -16,6 +16,7 @@ mod image;
 mod job;
 mod object;
 mod output;
+mod passphrase;
 mod progress;
 mod report;
 mod s3;

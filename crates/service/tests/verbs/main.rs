@@ -6,15 +6,19 @@
 mod backend;
 
 mod driver;
+mod exports;
 mod fixture;
 mod gate;
 mod identity;
 mod images;
+mod imports;
 mod jobs;
 mod leases;
 mod listing;
 mod objects;
 mod payload;
 mod rights;
+mod secrets;
 mod servers;
+mod shop;
 mod uploads;
