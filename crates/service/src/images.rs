@@ -241,6 +241,11 @@ impl Images<'_> {
             formats::openable(format)?;
         }
         sealed::check(passphrase.as_ref())?;
+        if member.as_ref().is_some_and(|member| member.chars().count() > NAME_MAX) {
+            return Err(Error::invalid(format!(
+                "the name of a disk in an appliance has at most {NAME_MAX} characters"
+            )));
+        }
         let mut tx = self.0.parts.catalog.write().await?;
         let found = crate::buckets::find(&mut tx, who, &bucket).await?;
         let object = catalog::objects::get(&mut tx, found.id, &key).await?;

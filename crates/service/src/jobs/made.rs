@@ -84,11 +84,11 @@ impl<'r> Telling<'r> {
     /// Tells that so many of all bytes are done; returns whether to go on.
     pub(crate) fn tell(&mut self, done: u64, total: u64) -> bool {
         let (from, to) = self.percent;
-        let total = total.max(1);
         // Exact enough in 128 bits, and at most 100.
-        let percent = u128::from(from) + u128::from(done) * u128::from(to - from) / u128::from(total);
+        let percent = u128::from(from) + u128::from(done) * u128::from(to - from) / u128::from(total.max(1));
         self.run.held.tell(self.step, u8::try_from(percent).unwrap_or(to));
-        if !self.middle && done >= total / 2 {
+        // A stream that has told nothing yet has no total.
+        if !self.middle && total > 0 && done >= total.div_ceil(2) {
             self.middle = true;
             self.run.point(&format!("{}/middle", self.step));
         }

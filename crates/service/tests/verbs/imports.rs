@@ -4,6 +4,7 @@ use disk::Format;
 use model::DiskFormat;
 use model::images::ImageState;
 use model::jobs::JobState;
+use service::ErrorKind;
 
 use crate::fixture::from_object;
 use crate::payload::{disk, file, noise};
@@ -197,5 +198,9 @@ async fn the_disk_of_an_appliance_is_chosen_by_its_name() {
     shop.remove(&image, "web.ova").await;
     let (image, job) = shop.import("web", &disk(38), |from| from.member = Some("disk1.vmdk".into())).await;
     Shop::assert_failed(&image, &job, "the file is no appliance");
+    let mut long = from_object(BUCKET, "web", None);
+    long.member = Some("x".repeat(256));
+    let refused = shop.f.service.images().create_from_object(&shop.who, long).await.unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Invalid, "{refused}");
     shop.remove(&image, "web").await;
 }
