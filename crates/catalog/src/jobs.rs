@@ -17,7 +17,9 @@ use model::{ImageId, JobId, ProjectId, ServerId};
 use sqlx::any::AnyRow;
 
 pub use self::log::{lines, log};
-pub use self::run::{claim, finish, progress, record_step, release_owned, renew, request_cancel, requeue, steps, take};
+pub use self::run::{
+    claim, finish, progress, record_step, release_owned, renew, request_cancel, requeue, set_params, steps, take,
+};
 use crate::fields::{Fields as _, micros, micros_option, text_option};
 use crate::statement::{Statement, sql_text};
 use crate::{Error, ErrorKind, Result, Tx};

@@ -9,6 +9,7 @@ mod map;
 mod serve;
 
 use clap::Subcommand;
+use disk::Format;
 
 use crate::error::Result;
 use crate::output::Output;
@@ -28,6 +29,18 @@ pub enum Disk {
     Compare(compare::Compare),
     /// Serve a disk read-only to NBD clients, such as QEMU
     Serve(serve::Serve),
+}
+
+/// Lists the options of each format that is written.
+pub(crate) fn options_help() -> String {
+    let mut text = String::from("Options of the formats, for -o:\n");
+    for format in Format::ALL.iter().copied().filter(|format| disk::writable(*format)) {
+        text.push_str(&format!("\n  {format}\n"));
+        for (name, what) in disk::options_of(format) {
+            text.push_str(&format!("    {name:<14} {what}\n"));
+        }
+    }
+    text
 }
 
 impl Disk {

@@ -13,12 +13,13 @@ use tokio::fs::File;
 use tokio_util::io::ReaderStream;
 
 use crate::client::{Client, send};
+use crate::disk_file::options_help;
 use crate::error::{Failure, Result};
 use crate::job::{escape, told_job, wait};
 use crate::nbd_export::{Life, serve};
 use crate::object::{download, split};
 use crate::output::{Column, Output, plain};
-use crate::{progress, report};
+use crate::{passphrase, progress, report};
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
@@ -58,21 +59,8 @@ pub enum Image {
         images: Vec<String>,
     },
     /// Write an image into a bucket as a file
-    Export {
-        /// Its id or name
-        image: String,
-        /// Where to: BUCKET/KEY
-        to: String,
-        /// The file's format: raw or qcow2
-        #[arg(long, default_value = "qcow2")]
-        format: String,
-        /// Replace an object that is there
-        #[arg(long)]
-        overwrite: bool,
-        /// Wait until it is written
-        #[arg(long)]
-        wait: bool,
-    },
+    #[command(after_long_help = options_help())]
+    Export(Export),
     /// Serve an image's disk over NBD, read-only, to whoever gets the URI that is printed
     Serve {
         /// Its id or name
@@ -102,6 +90,30 @@ pub enum Image {
     },
 }
 
+/// Where an image goes, and as what kind of file.
+#[derive(Debug, Args)]
+pub struct Export {
+    /// Its id or name
+    image: String,
+    /// Where to: BUCKET/KEY
+    to: String,
+    /// The file's format: raw, qcow2, vhd, vhdx, vdi, vmdk, ova or luks
+    #[arg(long, default_value = "qcow2")]
+    format: String,
+    /// What is chosen about the file, such as compression=zstd; may be repeated, or separated by commas
+    #[arg(short = 'o', long = "option", value_name = "KEY=VALUE", value_delimiter = ',', value_parser = pair)]
+    options: Vec<(String, String)>,
+    /// A file that holds the passphrase of the new file, where that is encrypted
+    #[arg(long, value_name = "FILE")]
+    new_passphrase_file: Option<PathBuf>,
+    /// Replace an object that is there
+    #[arg(long)]
+    overwrite: bool,
+    /// Wait until it is written
+    #[arg(long)]
+    wait: bool,
+}
+
 /// What a new image is made from and called.
 #[derive(Debug, Args)]
 pub struct Create {
@@ -113,9 +125,15 @@ pub struct Create {
     /// Upload this local file and keep it as it is
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// The file's format; found out where it is not told
+    /// The file's format, or that of the file in it where it is compressed; found out where it is not told
     #[arg(long)]
     format: Option<String>,
+    /// Which disk of an appliance (OVA) of several
+    #[arg(long, value_name = "NAME", conflicts_with = "file")]
+    member: Option<String>,
+    /// A file that holds the passphrase of an encrypted disk; a line break at its end is left out
+    #[arg(long, value_name = "FILE", conflicts_with = "file")]
+    passphrase_file: Option<PathBuf>,
     /// Who sees it: private, shared, community or public
     #[arg(long, default_value = "private")]
     visibility: String,
@@ -199,22 +217,7 @@ impl Image {
                 }
                 Ok(())
             }
-            Self::Export { image, to, format, overwrite, wait: waits } => {
-                let id = id(&find(client, &image).await?);
-                let (bucket, key) = split(&to)?;
-                let body = json!({"bucket": bucket, "key": key, "format": format, "overwrite": overwrite});
-                let answer = client.send(Method::POST, &format!("/molde/v1/images/{id}/export"), &body).await?;
-                let job = answer["job"]["id"].as_str().unwrap_or_default();
-                if waits {
-                    wait(client, job, "export").await?;
-                    return output.done(&format!("`{to}` is written"), &json!({"bucket": bucket, "key": key}));
-                }
-                told_job(
-                    output,
-                    &format!("job {job} writes `{to}`; `molde job watch {job}` tells how far it is"),
-                    &answer,
-                )
-            }
+            Self::Export(asked) => export(client, output, asked).await,
             Self::Serve { image, life } => {
                 let id = id(&find(client, &image).await?);
                 serve(client, output, json!({"image": id}), &life).await
@@ -239,12 +242,30 @@ impl Image {
     }
 }
 
+async fn export(client: &Client, output: Output, asked: Export) -> Result<()> {
+    let passphrase = passphrase::read_text(asked.new_passphrase_file.as_deref())?;
+    let id = id(&find(client, &asked.image).await?);
+    let (bucket, key) = split(&asked.to)?;
+    let body = json!({
+        "bucket": bucket, "key": key, "format": asked.format, "options": map(asked.options),
+        "passphrase": passphrase.as_deref(), "overwrite": asked.overwrite,
+    });
+    let answer = client.send(Method::POST, &format!("/molde/v1/images/{id}/export"), &body).await?;
+    let (job, to) = (answer["job"]["id"].as_str().unwrap_or_default(), &asked.to);
+    if asked.wait {
+        wait(client, job, "export").await?;
+        return output.done(&format!("`{to}` is written"), &json!({"bucket": bucket, "key": key}));
+    }
+    told_job(output, &format!("job {job} writes `{to}`; `molde job watch {job}` tells how far it is"), &answer)
+}
+
 async fn create_from_object(client: &Client, output: Output, create: Create, from: &str) -> Result<()> {
+    let passphrase = passphrase::read_text(create.passphrase_file.as_deref())?;
     let (bucket, key) = split(from)?;
     let body = json!({
         "name": create.name, "from": {"bucket": bucket, "key": key}, "format": create.format, "visibility": create.visibility,
         "tags": create.tags, "properties": map(create.properties), "min_disk": create.min_disk, "min_ram": create.min_ram,
-        "protected": create.protected,
+        "protected": create.protected, "member": create.member, "passphrase": passphrase.as_deref(),
     });
     let answer = client.send(Method::POST, "/molde/v1/images", &body).await?;
     let id = id(&answer["image"]);

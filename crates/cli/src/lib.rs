@@ -17,6 +17,7 @@ mod job;
 mod nbd_export;
 mod object;
 mod output;
+mod passphrase;
 mod progress;
 mod report;
 mod s3;

@@ -60,5 +60,5 @@ pub use opened::Opened;
 pub use options::WriteOptions;
 pub use probe::{confirm, probe};
 pub use source::{Extent, ExtentKind, Source};
-pub use wrap::{UnpackLimits, Unpacker, is_wrapper, unpack};
+pub use wrap::{UnpackLimits, Unpacker, is_wrapper, seekable, unpack};
 pub use write::{Output, Stream, layout, options_of, writable, write};

@@ -23,11 +23,22 @@ impl Permits {
             .acquire_owned()
             .await
             .map_err(|closed| Error::internal("the service is stopping", closed))?;
-        let span = tracing::Span::current();
-        let task = tokio::task::spawn_blocking(move || {
+        spawn(move || {
             let _permit = permit;
-            span.in_scope(work)
-        });
-        task.await.map_err(|failed| Error::internal("a piece of work ended unexpectedly", failed))
+            work()
+        })
+        .await
     }
+}
+
+/// Runs the work of a whole step of a job on a thread that may block. It takes no permit, which would be kept for as long
+/// as the step lasts and be missing for the short work of requests; there are as many as there are workers.
+pub(crate) async fn run_step<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    spawn(work).await
+}
+
+async fn spawn<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let span = tracing::Span::current();
+    let task = tokio::task::spawn_blocking(move || span.in_scope(work));
+    task.await.map_err(|failed| Error::internal("a piece of work ended unexpectedly", failed))
 }

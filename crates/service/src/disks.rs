@@ -37,7 +37,8 @@ pub(crate) async fn open(service: &Service, content: ContentId, format: Format) 
         return Ok(disk);
     }
     let file: Arc<dyn Source> = Arc::new(ContentSource::new(content::open(service, content).await?));
-    let disk = service.permits.run(move || formats::open_found(file, format)).await??;
+    let disk =
+        service.permits.run(move || formats::open_found(file, None, format, &formats::Asked::default())).await??;
     service.disks.hold(key, &disk);
     Ok(disk)
 }

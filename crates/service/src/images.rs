@@ -6,6 +6,7 @@ use std::sync::Arc;
 use catalog::images::ImageFilter;
 use catalog::{Tx, images, jobs};
 use disk::source::Source;
+use keys::Secret;
 use model::identity::{Principal, Role};
 use model::images::{Image, ImageState, Visibility};
 use model::jobs::{Job, JobKind};
@@ -14,12 +15,12 @@ use model::{ContainerFormat, DiskFormat, ImageId};
 
 use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
-use crate::formats;
+use crate::formats::{self, Target};
 use crate::image_state::{active, move_to, save};
 use crate::jobs::create_image::CreateImage;
 use crate::jobs::export_image::ExportImage;
 use crate::jobs::lease::Lease;
-use crate::jobs::{record::new_job, uploading};
+use crate::jobs::{record::new_job, run, sealed, uploading};
 use crate::policy;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
@@ -90,19 +91,27 @@ pub struct FromObject {
     pub bucket: String,
     /// The file.
     pub key: String,
-    /// The file's format; probed once where it is not told.
+    /// The format of the file, or of the one in it where it is compressed; probed once where it is not told.
     pub format: Option<DiskFormat>,
+    /// Which disk of an appliance is meant: the name of its file; needed where there are several.
+    pub member: Option<String>,
+    /// What opens an encrypted disk; sealed while the job runs and then gone.
+    pub passphrase: Option<Secret>,
 }
 
 /// A file to be made from an image.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Export {
     /// The bucket it goes to.
     pub bucket: String,
     /// Its key there.
     pub key: String,
-    /// Its format.
-    pub format: DiskFormat,
+    /// Its format, by the name that `molde disk convert -O` has for it.
+    pub format: String,
+    /// What is chosen about it, as by `molde disk convert -o`.
+    pub options: BTreeMap<String, String>,
+    /// The passphrase of the new file where that is encrypted; sealed while the job runs and then gone.
+    pub passphrase: Option<Secret>,
     /// Replaces an object of that key; refused otherwise.
     pub overwrite: bool,
 }
@@ -206,26 +215,33 @@ impl Images<'_> {
         if !image.state.may_become(ImageState::Deleted) {
             return Err(Error::conflict(format!("image {id} is {} and cannot be deleted", image.state)));
         }
-        if let Some(job) = image.job {
-            jobs::request_cancel(&mut tx, job).await?;
-        }
         images::delete(&mut tx, id, image.state).await?;
+        let unseen = match image.job {
+            Some(job) => run::cancel(self.0, &mut tx, job).await?,
+            None => Vec::new(),
+        };
         let released = match image.content {
             Some(content) => content::release(&mut tx, content).await?,
             None => None,
         };
         tx.commit().await?;
-        content::forget(self.0, released).await;
+        content::forget(self.0, released.into_iter().chain(unseen)).await;
         Ok(())
     }
 
     /// Begins the job that makes an image from a bucket object.
     pub async fn create_from_object(&self, who: &Principal, from: FromObject) -> Result<(Image, Job)> {
-        let FromObject { image: new, bucket, key, format } = from;
+        let FromObject { image: new, bucket, key, format, member, passphrase } = from;
         let new = NewImage { disk_format: Some(DiskFormat::Raw), container_format: Some(ContainerFormat::Bare), ..new };
         let mut image = self.record(who, new)?;
         if let Some(format) = format {
             formats::openable(format)?;
+        }
+        sealed::check(passphrase.as_ref())?;
+        if member.as_ref().is_some_and(|member| member.chars().count() > NAME_MAX) {
+            return Err(Error::invalid(format!(
+                "the name of a disk in an appliance has at most {NAME_MAX} characters"
+            )));
         }
         let mut tx = self.0.parts.catalog.write().await?;
         let found = crate::buckets::find(&mut tx, who, &bucket).await?;
@@ -239,8 +255,10 @@ impl Images<'_> {
             bucket_name: bucket,
             key,
             format: format.map(|format| format.to_string()),
+            member,
         };
-        let job = new_job(self.0, who, JobKind::CreateImage, Some(image.id), None, &params)?;
+        let mut job = new_job(self.0, who, JobKind::CreateImage, Some(image.id), None, &params)?;
+        sealed::put(self.0, &mut job, passphrase.as_ref()).await?;
         image.job = Some(job.id);
         move_to(&mut image, ImageState::Saving)?;
         insert(&mut tx, &image).await?;
@@ -254,22 +272,25 @@ impl Images<'_> {
     pub async fn export(&self, who: &Principal, id: ImageId, export: Export) -> Result<Job> {
         policy::require(who, Role::Member, "export images")?;
         check_object_key(&export.key)?;
-        formats::writable(export.format)?;
-        let mut tx = self.0.parts.catalog.write().await?;
+        let Export { bucket: name, key, format, options, passphrase, overwrite } = export;
+        sealed::check(passphrase.as_ref())?;
+        let target = Target::new(&format, &options, passphrase.as_ref())?;
+        let mut tx = self.0.parts.catalog.read().await?;
         let image = policy::read_image(who, id, images::get(&mut tx, id).await?)?;
+        drop(tx);
         active(&image)?;
-        let bucket = crate::buckets::find(&mut tx, who, &export.bucket).await?;
-        if !export.overwrite && catalog::objects::get(&mut tx, bucket.id, &export.key).await?.is_some() {
-            let message = format!("there is an object `{}` in bucket `{}` already", export.key, export.bucket);
+        let size = image.size_virtual.or(image.size).unwrap_or_default();
+        // On a thread that may block: the key of an encrypted file takes its time on purpose.
+        self.0.permits.run(move || target.check(size)).await??;
+        let mut tx = self.0.parts.catalog.write().await?;
+        let bucket = crate::buckets::find(&mut tx, who, &name).await?;
+        if !overwrite && catalog::objects::get(&mut tx, bucket.id, &key).await?.is_some() {
+            let message = format!("there is an object `{key}` in bucket `{name}` already");
             return Err(Error::conflict(message).with_hint("choose another key, or ask to overwrite it"));
         }
-        let params = ExportImage {
-            bucket: bucket.id.to_string(),
-            key: export.key,
-            format: export.format.to_string(),
-            overwrite: export.overwrite,
-        };
-        let job = new_job(self.0, who, JobKind::ExportImage, Some(id), None, &params)?;
+        let params = ExportImage { bucket: bucket.id.to_string(), key, format, options, overwrite };
+        let mut job = new_job(self.0, who, JobKind::ExportImage, Some(id), None, &params)?;
+        sealed::put(self.0, &mut job, passphrase.as_ref()).await?;
         jobs::insert(&mut tx, &job).await?;
         tx.commit().await?;
         self.0.wake.notify_one();

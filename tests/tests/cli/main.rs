@@ -4,5 +4,6 @@ mod files;
 mod main_job;
 mod once;
 mod resuming;
+mod transfers;
 mod verbs;
 mod without_a_server;

@@ -9,6 +9,9 @@ use tests::{Molde, Options, disks, run, tool, wait_for};
 const CREATE_IMAGE: &[&str] = &[
     "open/before",
     "open/after",
+    "unpack/before",
+    "unpack/middle",
+    "unpack/after",
     "copy/before",
     "copy/middle",
     "copy/after",
@@ -17,8 +20,16 @@ const CREATE_IMAGE: &[&str] = &[
     "end/before",
     "end/after",
 ];
-const EXPORT_IMAGE: &[&str] =
-    &["open/before", "open/after", "write/before", "write/middle", "write/after", "end/before", "end/after"];
+const EXPORT_IMAGE: &[&str] = &[
+    "open/before",
+    "open/after",
+    "write/before",
+    "write/middle",
+    "write/joining",
+    "write/after",
+    "end/before",
+    "end/after",
+];
 const CREATE_SERVER: &[&str] = &["start/before", "start/after", "end/before", "end/after"];
 
 /// SIGABRT.
@@ -28,6 +39,7 @@ const ABORTED: Option<i32> = Some(6);
 struct Bench {
     molde: Molde,
     raw: std::path::PathBuf,
+    vmdk: std::path::PathBuf,
     md5_of_vmdk: String,
 }
 
@@ -40,7 +52,8 @@ impl Bench {
         let vmdk = disks::vmdk(&raw);
         molde.make_bucket("images");
         molde.cli(["object", "put", "images/disk.vmdk", vmdk.to_str().unwrap()]).ok();
-        Self { molde, raw, md5_of_vmdk: disks::md5_of(&vmdk) }
+        let md5_of_vmdk = disks::md5_of(&vmdk);
+        Self { molde, raw, vmdk, md5_of_vmdk }
     }
 
     /// Lets the server die at a place of the job that `body` posted to `path` begins, starts it again, and returns
@@ -81,9 +94,13 @@ impl Bench {
 #[test]
 fn a_crash_at_every_place_of_an_import() {
     let mut bench = Bench::new();
+    // A file that has to be unpacked, so that every step has something to do.
+    let gz = bench.molde.file("disk.vmdk.gz");
+    tool("sh", ["-c", &format!("gzip -1 -c '{}' > '{}'", bench.vmdk.display(), gz.display())]);
+    bench.molde.cli(["object", "put", "images/disk.vmdk.gz", gz.to_str().unwrap()]).ok();
     for place in CREATE_IMAGE {
         let heads = bench.molde.heads();
-        let body = json!({"name": place, "from": {"bucket": "images", "key": "disk.vmdk"}});
+        let body = json!({"name": place, "from": {"bucket": "images", "key": "disk.vmdk.gz"}});
         let job = bench.crash(&format!("create_image/{place}"), "/molde/v1/images", &body);
         let image = bench.molde.get(&format!("/v2/images/{}", job["image"].as_str().unwrap()));
         assert_eq!((&image["status"], &image["name"]), (&"active".into(), &(*place).into()), "{image}");
@@ -100,13 +117,16 @@ fn a_crash_at_every_place_of_an_export() {
     bench.molde.cli(["image", "create", "web", "--from", "images/disk.vmdk", "--wait"]).ok();
     let image = bench.molde.cli_json(["image", "show", "web"]);
     let path = format!("/molde/v1/images/{}/export", image["id"].as_str().unwrap());
-    for place in EXPORT_IMAGE {
+    // A layout is written as it is; of a stream, the beginning is written last and joined to the rest.
+    let laid_out = EXPORT_IMAGE.iter().filter(|place| **place != "write/joining").map(|place| (place, json!({})));
+    let streamed = EXPORT_IMAGE.iter().map(|place| (place, json!({"compression": "zstd", "cluster_size": "4K"})));
+    for (place, options) in laid_out.chain(streamed) {
         let heads = bench.molde.heads();
-        let key = format!("{place}.qcow2");
+        let key = format!("{place}-{}.qcow2", options.as_object().unwrap().len());
         bench.crash(
             &format!("export_image/{place}"),
             &path,
-            &json!({"bucket": "images", "key": key, "format": "qcow2"}),
+            &json!({"bucket": "images", "key": key, "format": "qcow2", "options": options}),
         );
         let out = bench.molde.file("out.qcow2");
         bench.molde.cli(["object", "get", &format!("images/{key}"), out.to_str().unwrap(), "--force"]).ok();

@@ -102,7 +102,7 @@ impl Create {
             tags,
         };
         // The end of the file's name proves nothing: its format is probed.
-        Ok(FromObject { image, bucket, key, format: None })
+        Ok(FromObject { image, bucket, key, format: None, member: None, passphrase: None })
     }
 
     /// Refuses the shapes that are not offered yet.

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
+use model::DiskFormat;
 use model::images::ImageState;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -48,15 +49,14 @@ impl Request {
         }
         let (bucket, key) = wire::bucket_and_key(self.bucket_url.as_deref().unwrap_or_default())?;
         let format = self.file_format.unwrap_or_default();
-        let format = format.parse().map_err(|error| Failure::new("IMG.0072", format!("file_format: {error}")))?;
-        Ok(Export { bucket, key, format, overwrite: false })
+        let format: DiskFormat =
+            format.parse().map_err(|error| Failure::new("IMG.0072", format!("file_format: {error}")))?;
+        Ok(Export { bucket, key, format: format.to_string(), ..Export::default() })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use model::DiskFormat;
-
     use super::*;
 
     fn parse(body: Value) -> Result<Export, &'static str> {
@@ -67,7 +67,7 @@ mod tests {
     fn a_target_and_a_format() {
         let export = parse(json!({"bucket_url": "out:dir/web.qcow2", "file_format": "qcow2"})).unwrap();
         assert_eq!((export.bucket.as_str(), export.key.as_str()), ("out", "dir/web.qcow2"));
-        assert_eq!((export.format, export.overwrite), (DiskFormat::Qcow2, false));
+        assert_eq!((export.format.as_str(), export.overwrite), ("qcow2", false));
     }
 
     #[test]

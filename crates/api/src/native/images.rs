@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use model::images::Visibility;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{Export, FromObject, NewImage, Result};
+use service::{Export, FromObject, NewImage, Result, Secret};
 
 use super::error::Failure;
 use super::{inspection, wire};
@@ -21,6 +21,9 @@ struct Create {
     name: Option<String>,
     from: Place,
     format: Option<String>,
+    member: Option<String>,
+    #[serde(default, deserialize_with = "wire::secret")]
+    passphrase: Option<Secret>,
     visibility: Option<String>,
     #[serde(default)]
     protected: bool,
@@ -46,6 +49,10 @@ struct ExportRequest {
     key: String,
     format: String,
     #[serde(default)]
+    options: BTreeMap<String, String>,
+    #[serde(default, deserialize_with = "wire::secret")]
+    passphrase: Option<Secret>,
+    #[serde(default)]
     overwrite: bool,
 }
 
@@ -65,8 +72,8 @@ pub(super) async fn export(
     Path(id): Path<String>,
     body: Body,
 ) -> Result<(StatusCode, Json<Value>), Failure> {
-    let ExportRequest { bucket, key, format, overwrite } = wire::json(body).await?;
-    let export = Export { bucket, key, format: wire::parse(&format)?, overwrite };
+    let ExportRequest { bucket, key, format, options, passphrase, overwrite } = wire::json(body).await?;
+    let export = Export { bucket, key, format, options, passphrase, overwrite };
     let job = state.service.images().export(&who, wire::parse(&id)?, export).await?;
     Ok((StatusCode::ACCEPTED, Json(json!({"job": wire::job(&job)}))))
 }
@@ -96,7 +103,8 @@ impl Create {
             tags: self.tags,
         };
         let format = self.format.as_deref().map(wire::parse).transpose()?;
-        Ok(FromObject { image, bucket: self.from.bucket, key: self.from.key, format })
+        let Place { bucket, key } = self.from;
+        Ok(FromObject { image, bucket, key, format, member: self.member, passphrase: self.passphrase })
     }
 }
 
@@ -124,11 +132,25 @@ mod tests {
         let from = parse(json!({
             "name": "web", "from": {"bucket": "b", "key": "k"}, "format": "vmdk", "visibility": "shared",
             "protected": true, "min_disk": 3, "min_ram": 512, "properties": {"a": "b"}, "tags": ["t"],
+            "member": "disk2.vmdk", "passphrase": "open sesame",
         }))
         .unwrap();
+        assert_eq!(from.member.as_deref(), Some("disk2.vmdk"));
+        assert_eq!(from.passphrase.as_ref().unwrap().expose(), b"open sesame");
+        assert!(!format!("{from:?}").contains("sesame"));
         assert_eq!((from.format, from.image.visibility), (Some(DiskFormat::Vmdk), Visibility::Shared));
         assert_eq!((from.image.min_disk_gib, from.image.min_ram_mib), (3, 512));
         assert_eq!(from.image.properties["a"], "b");
+    }
+
+    #[test]
+    fn a_passphrase_that_is_none_is_not_repeated() {
+        let body = |passphrase: Value| json!({"from": {"bucket": "b", "key": "k"}, "passphrase": passphrase});
+        assert!(parse(body(Value::Null)).unwrap().passphrase.is_none());
+        for wrong in [json!(4711), json!(["4711"]), json!({"text": "4711"}), json!(47.11)] {
+            let told = serde_json::from_value::<Create>(body(wrong)).unwrap_err().to_string();
+            assert!(told.contains("a passphrase is a text") && !told.contains("47"), "{told}");
+        }
     }
 
     #[test]

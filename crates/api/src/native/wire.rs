@@ -7,9 +7,10 @@ use axum::body::Body;
 use model::images::Image;
 use model::jobs::Job;
 use model::servers::Server;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
-use service::{Error, Result};
+use service::{Error, Result, Secret};
 use url::form_urlencoded;
 
 use crate::body;
@@ -27,6 +28,15 @@ pub(super) async fn json_or_default<T: DeserializeOwned + Default>(body: Body) -
         return Ok(T::default());
     }
     serde_json::from_slice(&bytes).map_err(|error| Error::invalid(format!("the request body: {error}")))
+}
+
+/// Reads a passphrase; what is wrong with it is told without it.
+pub(super) fn secret<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Secret>, D::Error> {
+    match Value::deserialize(deserializer)? {
+        Value::Null => Ok(None),
+        Value::String(text) => Ok(Some(Secret::new(text.into_bytes()))),
+        _ => Err(D::Error::custom("a passphrase is a text")),
+    }
 }
 
 /// Parses an id or another word.

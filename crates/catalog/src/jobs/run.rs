@@ -102,6 +102,12 @@ pub async fn request_cancel(tx: &mut Tx, id: JobId) -> Result<bool> {
     tx.changed(query.bind(id.to_string())).await
 }
 
+/// Replaces the parameters of a job, so that a secret among them need not outlive it.
+pub async fn set_params(tx: &mut Tx, id: JobId, params: &str) -> Result<bool> {
+    let query = sql("UPDATE jobs SET params = $2 WHERE id = $1");
+    tx.changed(query.bind(id.to_string()).bind(params)).await
+}
+
 /// Claims one queued job for `owner`, whatever else waits; returns its attempt, or `None` if it is not queued.
 ///
 /// For work that its caller carries out itself: insert and take it in one transaction, and no worker sees it.

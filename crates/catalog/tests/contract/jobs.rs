@@ -232,6 +232,18 @@ pub(crate) async fn steps_are_kept_in_order(catalog: Catalog) {
     tx.commit().await.unwrap();
 }
 
+pub(crate) async fn params_are_replaced(catalog: Catalog) {
+    let all = inserted(&catalog, 2).await;
+    let (one, other) = (all[0].id, all[1].id);
+    let before = get(&catalog, other).await;
+    let mut tx = catalog.write().await.unwrap();
+    assert!(jobs::set_params(&mut tx, one, "{\"key\":\"'\"}").await.unwrap());
+    assert!(!jobs::set_params(&mut tx, JobId::new(), "{}").await.unwrap());
+    tx.commit().await.unwrap();
+    assert_eq!(get(&catalog, one).await.params, "{\"key\":\"'\"}");
+    assert_eq!(get(&catalog, other).await, before);
+}
+
 pub(crate) async fn requeue_waits(catalog: Catalog) {
     let id = inserted(&catalog, 1).await[0].id;
     let first = claim(&catalog, "node", 60).await.unwrap();

@@ -106,6 +106,7 @@ promises! {
         an_expired_lease_is_taken_over_and_fenced,
         a_renewed_lease_is_not_taken,
         steps_are_kept_in_order,
+        params_are_replaced,
         requeue_waits,
         cancel,
         finish_ends_a_job,

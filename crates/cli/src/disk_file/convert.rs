@@ -7,10 +7,11 @@ use clap::{Args, ValueEnum};
 use disk::{ConvertOptions, CopyOptions, Format, WriteOptions};
 use serde_json::json;
 
-use super::input::{Input, Local, passphrase};
+use super::input::{Input, Local};
+use super::options_help;
 use crate::error::{Failure, Result};
 use crate::output::{Output, print_json};
-use crate::progress;
+use crate::{passphrase, progress};
 
 /// Writes the disk in one file to another in another format.
 #[derive(Debug, Args)]
@@ -133,20 +134,8 @@ impl Convert {
             write.set(name, value);
         }
         if let Some(path) = &self.new_passphrase_file {
-            write.set_passphrase(passphrase(path)?);
+            write.set_passphrase(passphrase::read(path)?);
         }
         Ok(write)
     }
-}
-
-/// Lists the options of each format that is written.
-fn options_help() -> String {
-    let mut text = String::from("Options of the formats, for -o:\n");
-    for format in Format::ALL.iter().copied().filter(|format| disk::writable(*format)) {
-        text.push_str(&format!("\n  {format}\n"));
-        for (name, what) in disk::options_of(format) {
-            text.push_str(&format!("    {name:<14} {what}\n"));
-        }
-    }
-    text
 }

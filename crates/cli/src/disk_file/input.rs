@@ -1,6 +1,5 @@
 //! The file that is read, and what goes with it: its other files, its passphrase, which of its disks is meant.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,12 +7,9 @@ use std::sync::Arc;
 use clap::Args;
 use disk::{FileSource, Format, Given, LocalOptions, Opened};
 use tempfile::NamedTempFile;
-use zeroize::Zeroizing;
 
 use crate::error::{Failure, Result};
-
-/// A passphrase longer than this is another file given by mistake.
-const MAX_PASSPHRASE: u64 = 64 << 10;
+use crate::passphrase;
 
 /// How a file is to be read.
 #[derive(Debug, Args)]
@@ -46,7 +42,7 @@ impl Input {
             given = given.with_member(name);
         }
         if let Some(path) = &self.passphrase_file {
-            given = given.with_passphrase(passphrase(path)?);
+            given = given.with_passphrase(passphrase::read(path)?);
         }
         Ok(given)
     }
@@ -69,23 +65,6 @@ impl Input {
         let options = LocalOptions { format, gate: &gate, folder: Some(&folder), ..LocalOptions::default() };
         Ok(disk::open_path(path, &options)?)
     }
-}
-
-/// Reads a passphrase from a file.
-pub(super) fn passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
-    let failed =
-        |error: io::Error| Failure::new(format!("cannot read the passphrase in `{}`: {error}", path.display()));
-    if fs::metadata(path).map_err(failed)?.len() > MAX_PASSPHRASE {
-        return Err(Failure::new(format!("`{}` is too large for a passphrase", path.display())));
-    }
-    let mut bytes = Zeroizing::new(fs::read(path).map_err(failed)?);
-    if bytes.last() == Some(&b'\n') {
-        bytes.pop();
-    }
-    if bytes.is_empty() {
-        return Err(Failure::new(format!("`{}` holds no passphrase", path.display())));
-    }
-    Ok(bytes)
 }
 
 /// A file to read by position: the one that was named, or what came through standard input.

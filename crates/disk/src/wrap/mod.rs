@@ -34,7 +34,10 @@ pub fn is_wrapper(format: Format) -> bool {
 }
 
 /// Returns the content of `source`, which is compressed as a whole in `format`, if any part of it can be unpacked alone.
-pub(crate) fn seekable(source: Arc<dyn Source>, format: Format) -> Result<Option<Arc<dyn Source>>> {
+///
+/// # Errors
+/// Refused if the content is compressed once more.
+pub fn seekable(source: Arc<dyn Source>, format: Format) -> Result<Option<Arc<dyn Source>>> {
     let content: Option<Arc<dyn Source>> = match format {
         Format::Zstd => zstd_frames::open(source)?,
         Format::Xz => xz_blocks::open(source)?,

@@ -1,7 +1,8 @@
 //! Making an image from a bucket object.
 //!
 //! open: which bytes, which format, how large; refuses what is no disk.
-//! copy: the disk inside becomes a content of its own (a raw object is shared: no bytes move).
+//! unpack: a file compressed as a whole that can be read in order only becomes a content of its own.
+//! copy: the disk inside becomes a content of its own (a raw file is shared: no bytes move).
 //! inspect: what operating system is inside.
 
 use std::collections::BTreeMap;
@@ -9,26 +10,40 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use catalog::{Tx, contents, images, objects};
+use disk::Format;
 use disk::source::Source;
-use model::contents::Content;
 use model::{BucketId, ContainerFormat, ContentId, DiskFormat};
 use serde::{Deserialize, Serialize};
 
 use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
-use crate::formats;
+use crate::formats::{self, Asked, Detected, Found};
 use crate::image_state::activate;
 use crate::inspection;
+use crate::jobs::made::{Made, Telling, begin, forget, parse};
 use crate::jobs::run::{Run, Step, Work, output};
+use crate::jobs::sealed;
 use crate::jobs::stop::Stop;
+use crate::jobs::unpack::unpack;
 
-/// What the job was asked to do.
+/// The job's percent when a file that had to be unpacked is.
+const UNPACKED: u8 = 60;
+
+/// What the job was asked to do. A passphrase is kept beside it (`sealed`).
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct CreateImage {
     pub(crate) bucket: String,
     pub(crate) bucket_name: String,
     pub(crate) key: String,
     pub(crate) format: Option<String>,
+    pub(crate) member: Option<String>,
+}
+
+impl CreateImage {
+    /// Returns what the object is called in sentences.
+    fn name(&self) -> String {
+        format!("`{}` in bucket `{}`", self.key, self.bucket_name)
+    }
 }
 
 /// What `open` found.
@@ -36,21 +51,40 @@ pub(crate) struct CreateImage {
 struct Opened {
     /// The object's content.
     from: String,
-    /// The object's format.
+    /// How the object is compressed, if it has to be unpacked.
+    packed: Option<String>,
+    /// What the object is, if it can be read where it lies.
+    file: Option<File>,
+    /// The content that `copy` will make; named here so that a repeated `copy` leaves no second one.
+    to: String,
+    /// The content that `unpack` will make; it stays where it is the disk itself.
+    temporary: Vec<String>,
+}
+
+/// What `unpack` made.
+#[derive(Debug, Serialize, Deserialize)]
+struct Unpacked {
+    /// The unpacked file and what it is; none where nothing was to be unpacked.
+    made: Option<(Made, File)>,
+}
+
+/// A file with a disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct File {
+    /// How it is compressed, if any part of it can be read all the same.
+    wrapper: Option<String>,
+    /// Its format, or that of what is inside.
     format: String,
     /// Length of the disk in bytes.
     size_virtual: u64,
-    /// The content that `copy` will make; named here so that a repeated `copy` leaves no second one.
-    to: String,
 }
 
 /// What `copy` made.
 #[derive(Debug, Serialize, Deserialize)]
 struct Copied {
-    content: String,
-    length: u64,
-    /// The new content's head in hexadecimal; none where the object's own content is shared.
-    head: Option<String>,
+    /// None where the object's own content is shared.
+    made: Option<Made>,
+    size_virtual: u64,
 }
 
 /// What `inspect` found, as properties of the image.
@@ -65,12 +99,18 @@ pub(crate) struct CreateImageWork;
 #[async_trait]
 impl Work for CreateImageWork {
     fn steps(&self) -> &'static [Step] {
-        &[Step { name: "open", from: 0 }, Step { name: "copy", from: 2 }, Step { name: "inspect", from: 95 }]
+        &[
+            Step { name: "open", from: 0 },
+            Step { name: "unpack", from: 2 },
+            Step { name: "copy", from: 2 },
+            Step { name: "inspect", from: 95 },
+        ]
     }
 
     async fn run(&self, step: &str, run: &Run<'_>) -> Result<serde_json::Value, Stop> {
         match step {
             "open" => output(&open(run).await?),
+            "unpack" => output(&unpack_if_needed(run).await?),
             "copy" => output(&copy(run).await?),
             _ => output(&inspect(run).await?),
         }
@@ -82,13 +122,13 @@ impl Work for CreateImageWork {
         let id = run.job.image.ok_or(Stop::Lost)?;
         // A deleted image cancels its job; if this transaction sees it first, there is nothing left to do.
         let mut image = images::get(tx, id).await?.ok_or(Stop::Cancelled)?;
-        let content = match &copied.head {
-            Some(head) => new_content(run, &copied, head)?,
-            None => contents::get(tx, parse(&copied.content)?).await?.ok_or_else(|| Stop::Fail(vanished()))?,
+        let content = match &copied.made {
+            Some(made) => made.record(run)?,
+            None => contents::get(tx, parse(&opened.from)?).await?.ok_or_else(|| Stop::Fail(vanished()))?,
         };
         image.disk_format = Some(DiskFormat::Raw);
         image.container_format = Some(ContainerFormat::Bare);
-        image.size_virtual = Some(opened.size_virtual);
+        image.size_virtual = Some(copied.size_virtual);
         for (name, value) in inspected.properties {
             // What the user said about the image stands; what was found fills the gaps.
             image.properties.entry(name).or_insert(value);
@@ -100,54 +140,92 @@ impl Work for CreateImageWork {
     }
 }
 
+/// Returns what was said about the object, and given for it.
+async fn asked(run: &Run<'_>) -> Result<Asked> {
+    let params: CreateImage = run.params()?;
+    let declared = params.format.as_deref().map(parse::<DiskFormat>).transpose()?;
+    Ok(Asked { declared, member: params.member, passphrase: sealed::get(run.service, run.job).await? })
+}
+
 async fn open(run: &Run<'_>) -> Result<Opened, Stop> {
     let params: CreateImage = run.params()?;
-    let name = format!("`{}` in bucket `{}`", params.key, params.bucket_name);
+    let name = params.name();
     let mut tx = run.service.parts.catalog.read().await?;
     let object = objects::get(&mut tx, parse::<BucketId>(&params.bucket)?, &params.key).await?;
     drop(tx);
     let object = object
         .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("object {name} was deleted before it was read")))?;
-    let declared = params.format.as_deref().map(parse::<DiskFormat>).transpose()?;
+    let asked = asked(run).await?;
     let file = ContentSource::new(content::open(run.service, object.content).await?);
-    let found = run.service.permits.run(move || formats::detect(Arc::new(file), declared)).await?;
-    let found = found.map_err(|error| error.about(&name))?;
-    let (format, size_virtual) = (found.format.to_string(), found.disk.len());
-    let variant = if found.variant.is_empty() { String::new() } else { format!(" ({})", found.variant) };
-    run.log(
-        "open",
-        &format!(
-            "object {name} is a {format}{variant} file of {} bytes with a disk of {size_virtual} bytes",
-            object.size
-        ),
-    )
-    .await?;
-    for note in &found.notes {
-        run.log("open", note).await?;
+    let found = run.service.permits.run(move || formats::detect(Arc::new(file), &asked)).await?;
+    let (packed, file) = match found.map_err(|error| error.about(&name))? {
+        Found::Disk(found) => (None, Some(note(run, "open", &format!("object {name}"), object.size, found).await?)),
+        Found::Packed(wrapper) => {
+            let text = format!("object {name} is a {wrapper} file of {} bytes, which has to be unpacked", object.size);
+            run.log("open", &text).await?;
+            (Some(wrapper.to_string()), None)
+        }
+    };
+    let (to, temporary) = (ContentId::new().to_string(), vec![ContentId::new().to_string()]);
+    Ok(Opened { from: object.content.to_string(), packed, file, to, temporary })
+}
+
+/// Writes into the log what a file of `length` bytes is.
+async fn note(run: &Run<'_>, step: &str, name: &str, length: u64, found: Detected) -> Result<File> {
+    let Detected { wrapper, format, variant, notes, size } = found;
+    let variant = if variant.is_empty() { String::new() } else { format!(" ({variant})") };
+    let packed = wrapper.map(|wrapper| format!(" in {wrapper}")).unwrap_or_default();
+    let text = format!("{name} is a {format}{variant} file{packed} of {length} bytes with a disk of {size} bytes");
+    run.log(step, &text).await?;
+    for note in &notes {
+        run.log(step, note).await?;
     }
-    Ok(Opened { from: object.content.to_string(), format, size_virtual, to: ContentId::new().to_string() })
+    let wrapper = wrapper.map(|wrapper| wrapper.to_string());
+    Ok(File { wrapper, format: format.to_string(), size_virtual: size })
+}
+
+async fn unpack_if_needed(run: &Run<'_>) -> Result<Unpacked, Stop> {
+    let opened: Opened = run.output("open")?;
+    let (Some(packed), Some(to)) = (opened.packed, opened.temporary.first()) else {
+        return Ok(Unpacked { made: None });
+    };
+    let wrapper: Format = parse(&packed)?;
+    let name = run.params::<CreateImage>()?.name();
+    let file = object_file(run, &opened.from).await?;
+    let unpacked = unpack(run, file, wrapper, parse(to)?, (2, UNPACKED)).await;
+    let made = unpacked.map_err(|stop| stop.about(&name))?;
+    let (file, asked) = (made.open(run.service).await?, asked(run).await?);
+    let found = run.service.permits.run(move || formats::detect_disk(Arc::new(file), None, &asked)).await?;
+    let found = found.map_err(|error| error.about(&name))?;
+    let file = note(run, "unpack", "what was unpacked", made.length, found).await?;
+    Ok(Unpacked { made: Some((made, file)) })
 }
 
 async fn copy(run: &Run<'_>) -> Result<Copied, Stop> {
     let opened: Opened = run.output("open")?;
-    let from: ContentId = parse(&opened.from)?;
-    let service = run.service;
-    let mut tx = service.parts.catalog.read().await?;
-    let content = contents::get(&mut tx, from).await?.ok_or_else(|| Stop::Fail(vanished()))?;
-    drop(tx);
-    let format: disk::Format = opened.format.parse().map_err(Error::from)?;
-    if format == disk::Format::Raw {
+    let (unpacked, file) = match (run.output::<Unpacked>("unpack")?.made, opened.file) {
+        (Some((made, file)), _) => (Some(made), file),
+        (None, Some(file)) => (None, file),
+        (None, None) => return Err(Error::new(ErrorKind::Internal, "a job found no file to copy").into()),
+    };
+    let format: Format = parse(&file.format)?;
+    let wrapper = file.wrapper.as_deref().map(parse).transpose()?;
+    let size_virtual = file.size_virtual;
+    if format == Format::Raw && wrapper.is_none() {
         run.log("copy", "the file is the disk itself: its bytes are shared, none is copied").await?;
-        return Ok(Copied { content: opened.from, length: content.length, head: None });
+        return Ok(Copied { made: unpacked, size_virtual });
     }
+    let from = if unpacked.is_some() { UNPACKED } else { 2 };
+    let file = match &unpacked {
+        Some(made) => made.open(run.service).await?,
+        None => object_file(run, &opened.from).await?,
+    };
+    let asked = asked(run).await?;
+    let open = move || formats::open_found(Arc::new(file), wrapper, format, &asked);
+    let disk = run.service.permits.run(open).await??;
     let to: ContentId = parse(&opened.to)?;
-    // A run that died here may have finished the content without recording it.
-    run.fence().await?;
-    service.parts.store.forget(to.uuid()).await.map_err(Error::from)?;
-    let file = ContentSource::new(service.parts.store.reader(&content.head).await.map_err(Error::from)?);
-    let disk = service.permits.run(move || formats::open_found(Arc::new(file), format)).await??;
-    let mut writer = service.parts.store.writer(run.job.project.uuid(), to.uuid()).await.map_err(Error::from)?;
-    copy_into(run, "copy", disk, &mut writer, (2, 95)).await?;
+    let mut writer = begin(run, to).await?;
+    copy_into(run, "copy", disk, &mut writer, (from, 95)).await?;
     let stats = writer.stats();
     let head = writer.finish().await.map_err(Error::from)?;
     let text = format!(
@@ -155,44 +233,44 @@ async fn copy(run: &Run<'_>) -> Result<Copied, Stop> {
         head.length, stats.chunks, stats.zero, stats.known, stats.stored_bytes
     );
     run.log("copy", &text).await?;
-    Ok(Copied { content: opened.to, length: head.length, head: Some(hex::encode(head.bytes)) })
+    Ok(Copied { made: Some(Made::new(to, &head)), size_virtual })
+}
+
+/// Opens the object's file for reading.
+async fn object_file(run: &Run<'_>, from: &str) -> Result<ContentSource, Stop> {
+    let mut tx = run.service.parts.catalog.read().await?;
+    let content = contents::get(&mut tx, parse(from)?).await?.ok_or_else(|| Stop::Fail(vanished()))?;
+    drop(tx);
+    Ok(ContentSource::new(run.service.parts.store.reader(&content.head).await.map_err(Error::from)?))
 }
 
 /// Copies a disk or a file's layout while telling the job's percent between the two given.
 pub(crate) async fn copy_into(
     run: &Run<'_>,
-    step: &str,
+    step: &'static str,
     source: Arc<dyn Source>,
     writer: &mut chunks::Writer,
-    (from, to): (u8, u8),
+    percent: (u8, u8),
 ) -> Result<(), Stop> {
-    let total = source.len().max(1);
-    let mut stop = Ok(());
-    let mut middle = false;
-    let span = u64::from(to - from);
-    content::copy_source(run.service, source, writer, |done| {
-        // Exact enough in 128 bits, and at most 100.
-        let percent = u128::from(from) + u128::from(done) * u128::from(span) / u128::from(total);
-        run.held.tell(step, u8::try_from(percent).unwrap_or(to));
-        if !middle && done * 2 >= total {
-            middle = true;
-            run.point(&format!("{step}/middle"));
-        }
-        stop = run.held.check();
-        stop.is_ok()
-    })
-    .await?;
-    stop
+    let total = source.len();
+    let mut telling = Telling::new(run, step, percent);
+    content::copy_source(run.service, source, writer, |done| telling.tell(done, total)).await?;
+    telling.end()
 }
 
 async fn inspect(run: &Run<'_>) -> Result<Inspected, Stop> {
     let opened: Opened = run.output("open")?;
     let copied: Copied = run.output("copy")?;
-    let reader = match &copied.head {
-        Some(head) => run.service.parts.store.reader(&decode(head)?).await.map_err(Error::from)?,
-        None => content::open(run.service, parse(&opened.from)?).await?,
-    };
-    let disk: Arc<dyn Source> = Arc::new(ContentSource::new(reader));
+    // What was unpacked has served now that the copy is recorded, and not before: a repeated copy would read it.
+    if let Some((unpacked, _)) = run.output::<Unpacked>("unpack")?.made
+        && copied.made.as_ref().is_none_or(|made| made.content != unpacked.content)
+    {
+        forget(run, parse(&unpacked.content)?).await?;
+    }
+    let disk: Arc<dyn Source> = Arc::new(match &copied.made {
+        Some(made) => made.open(run.service).await?,
+        None => object_file(run, &opened.from).await?,
+    });
     let report = run.service.permits.run(move || guest::inspect(disk)).await?;
     let properties = match report {
         Ok(report) => {
@@ -205,29 +283,6 @@ async fn inspect(run: &Run<'_>) -> Result<Inspected, Stop> {
         }
     };
     Ok(Inspected { properties })
-}
-
-fn new_content(run: &Run<'_>, copied: &Copied, head: &str) -> Result<Content, Stop> {
-    let id = parse(&copied.content)?;
-    Ok(Content {
-        id,
-        project: run.job.project,
-        length: copied.length,
-        head: decode(head)?,
-        created_at: run.service.now(),
-    })
-}
-
-/// Reads back what an earlier step of this program wrote.
-pub(crate) fn parse<T: std::str::FromStr>(text: &str) -> Result<T>
-where
-    T::Err: std::error::Error + Send + Sync + 'static,
-{
-    text.parse().map_err(|bad: T::Err| Error::internal("a job's record is damaged", bad))
-}
-
-pub(crate) fn decode(head: &str) -> Result<Vec<u8>> {
-    hex::decode(head).map_err(|bad| Error::internal("a job's record is damaged", bad))
 }
 
 fn vanished() -> Error {

@@ -57,10 +57,11 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// Tells how far the job is; written at the next beat.
+    /// Tells how far the job is; written at the next beat. The percent never falls: a step may begin below the end of
+    /// one before it that is not always there.
     pub(crate) fn tell(&self, step: &str, percent: u8) {
         step.clone_into(&mut self.step.lock().unwrap_or_else(PoisonError::into_inner));
-        self.percent.store(percent.min(100), Ordering::Relaxed);
+        self.percent.fetch_max(percent.min(100), Ordering::Relaxed);
     }
 
     /// Fails when the job was cancelled or the lease is lost; long work asks it often.

@@ -4,16 +4,17 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use catalog::{Tx, contents, images, jobs, servers};
-use model::ContentId;
 use model::images::ImageState;
 use model::jobs::{Job, JobKind, JobState};
 use model::servers::ServerState;
+use model::{ContentId, JobId};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::content;
 use crate::error::{Error, ErrorKind, Result};
 use crate::jobs::lease::{Held, LEASE_SECONDS};
+use crate::jobs::sealed;
 use crate::jobs::stop::Stop;
 use crate::service::Service;
 
@@ -124,23 +125,40 @@ pub(crate) async fn end_badly(service: &Service, job: &Job, attempt: i64, state:
         return Ok(false);
     }
     give_up(service, &mut tx, job, why).await?;
-    let unseen = unseen_content(&mut tx, job).await?;
+    let unseen = clear(&mut tx, job).await?;
     tx.commit().await?;
     content::forget(service, unseen).await;
     Ok(true)
 }
 
-/// Returns the content that a step had a name for (`to`), if it never got a record.
-async fn unseen_content(tx: &mut Tx, job: &Job) -> Result<Option<ContentId>> {
+/// Asks a job to stop. One that no worker has ends here; returns contents to be forgotten after the commit.
+pub(crate) async fn cancel(service: &Service, tx: &mut Tx, id: JobId) -> Result<Vec<ContentId>> {
+    if !jobs::request_cancel(tx, id).await? {
+        return Ok(Vec::new());
+    }
+    let Some(job) = jobs::get(tx, id).await?.filter(|job| job.state == JobState::Cancelled) else {
+        return Ok(Vec::new());
+    };
+    give_up(service, tx, &job, "it was cancelled before it began").await?;
+    clear(tx, &job).await
+}
+
+/// Clears up after a job that ended without what it was to make: its passphrase goes, and the contents that its steps
+/// had names for (`to`, `temporary`) are returned where they never got a record.
+async fn clear(tx: &mut Tx, job: &Job) -> Result<Vec<ContentId>> {
+    sealed::erase(tx, job).await?;
+    let mut unseen = Vec::new();
     for (_, output) in jobs::steps(tx, job.id).await? {
         // A damaged record must not keep the job from its end.
         let output = serde_json::from_str::<serde_json::Value>(&output).unwrap_or_default();
-        let to = output.get("to").and_then(serde_json::Value::as_str);
-        if let Some(id) = to.and_then(|to| to.parse().ok()) {
-            return Ok(contents::get(tx, id).await?.is_none().then_some(id));
+        let temporary = output["temporary"].as_array().into_iter().flatten();
+        for id in temporary.chain(output.get("to")).filter_map(|id| id.as_str()?.parse().ok()) {
+            if contents::get(tx, id).await?.is_none() {
+                unseen.push(id);
+            }
         }
     }
-    Ok(None)
+    Ok(unseen)
 }
 
 /// Moves what a job was making into its Error state with the reason.

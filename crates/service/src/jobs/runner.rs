@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use catalog::jobs;
 use futures::FutureExt;
+use model::ContentId;
 use model::jobs::{Job, JobKind, JobState};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::Instrument;
 
+use crate::content;
 use crate::error::{Error, ErrorKind, Result};
 use crate::exports;
 use crate::jobs::create_image::CreateImageWork;
@@ -18,6 +20,7 @@ use crate::jobs::create_server::CreateServerWork;
 use crate::jobs::export_image::ExportImageWork;
 use crate::jobs::lease::{LEASE_SECONDS, Lease};
 use crate::jobs::run::{Run, Work, end_badly};
+use crate::jobs::sealed;
 use crate::jobs::stop::Stop;
 use crate::jobs::uploading::UploadImageWork;
 use crate::service::Service;
@@ -78,11 +81,13 @@ async fn work(service: Service, mut stopped: watch::Receiver<bool>) {
         match claimed {
             Ok(Some(job)) => {
                 let span = tracing::info_span!("job", id = %job.id, kind = %job.kind, attempt = job.attempt);
-                tokio::select! {
+                let end = tokio::select! {
                     biased;
                     _ = stopped.wait_for(|stop| *stop) => return,
-                    () = carry_out(&service, &job).instrument(span) => {}
-                }
+                    end = carry_out(&service, &job).instrument(span.clone()) => end,
+                };
+                // Never interrupted: nobody else clears up after a job that has ended.
+                settle(&service, &job, end).instrument(span).await;
             }
             Ok(None) => idle(&service, &mut stopped).await,
             Err(error) => {
@@ -134,8 +139,8 @@ fn work_of(kind: JobKind) -> &'static dyn Work {
     }
 }
 
-/// Returns every place where `--abort-at` can end the process: `KIND/STEP/before`, `middle` (of a step that copies) and
-/// `after`, and `KIND/end/before` and `after`.
+/// Returns every place where `--abort-at` can end the process: `KIND/STEP/before`, `middle` (of a step that copies),
+/// `joining` (where a stream's head and the rest are written) and `after`, and `KIND/end/before` and `after`.
 #[must_use]
 pub fn abort_places() -> Vec<String> {
     let kinds = [JobKind::CreateImage, JobKind::ExportImage, JobKind::CreateServer];
@@ -143,34 +148,31 @@ pub fn abort_places() -> Vec<String> {
         work_of(*kind).steps().iter().map(|step| step.name).chain(["end"]).map(move |step| (kind, step))
     });
     let places = steps.flat_map(|(kind, step)| {
-        let middle = matches!((kind, step), (JobKind::CreateImage, "copy") | (JobKind::ExportImage, "write"));
-        let moments = if middle { &["before", "middle", "after"][..] } else { &["before", "after"] };
+        let moments: &[&str] = match (kind, step) {
+            (JobKind::CreateImage, "unpack" | "copy") => &["before", "middle", "after"],
+            (JobKind::ExportImage, "write") => &["before", "middle", "joining", "after"],
+            _ => &["before", "after"],
+        };
         moments.iter().map(move |moment| format!("{kind}/{step}/{moment}"))
     });
     places.collect()
 }
 
-/// Runs a claimed job to its end, or until it is lost; never fails, every failure ends in the job's record.
-async fn carry_out(service: &Service, job: &Job) {
+/// Runs a claimed job until it is done; returns the contents that this made free.
+async fn carry_out(service: &Service, job: &Job) -> Result<Vec<ContentId>, Stop> {
     let lease = Lease { job: job.id, attempt: job.attempt };
-    let stop = if job.attempt > ATTEMPTS_MAX {
+    if job.attempt > ATTEMPTS_MAX {
         let message = format!("the job was begun {ATTEMPTS_MAX} times and never came to an end");
-        Stop::Fail(Error::new(ErrorKind::Internal, message))
-    } else {
-        // A panic is a fault of this job: it must not take the worker with it, and then the next one.
-        match AssertUnwindSafe(run_steps(service, job, lease)).catch_unwind().await {
-            Ok(Ok(())) => return,
-            Ok(Err(stop)) => stop,
-            Err(_) => Stop::Fail(Error::new(ErrorKind::Internal, "a step of the job ended unexpectedly")),
-        }
-    };
-    if let Err(error) = settle(service, job, stop).await {
-        // The lease runs out and the job is claimed again, so nothing is stuck.
-        tracing::error!(%error, "cannot record the end of a job");
+        return Err(Stop::Fail(Error::new(ErrorKind::Internal, message)));
     }
+    // A panic is a fault of this job: it must not take the worker with it, and then the next one.
+    AssertUnwindSafe(run_steps(service, job, lease))
+        .catch_unwind()
+        .await
+        .unwrap_or_else(|_| Err(Stop::Fail(Error::new(ErrorKind::Internal, "a step of the job ended unexpectedly"))))
 }
 
-async fn run_steps(service: &Service, job: &Job, lease: Lease) -> Result<(), Stop> {
+async fn run_steps(service: &Service, job: &Job, lease: Lease) -> Result<Vec<ContentId>, Stop> {
     let held = lease.keep(service.clone());
     let work = work_of(job.kind);
     let mut tx = service.parts.catalog.read().await?;
@@ -199,14 +201,29 @@ async fn run_steps(service: &Service, job: &Job, lease: Lease) -> Result<(), Sto
     if !jobs::finish(&mut tx, job.id, lease.attempt, JobState::Done, None).await? {
         return Err(Stop::Lost);
     }
+    sealed::erase(&mut tx, job).await?;
     tx.commit().await?;
     run.point("end/after");
-    crate::content::forget(service, released).await;
-    tracing::info!("job done");
-    Ok(())
+    Ok(released)
 }
 
-async fn settle(service: &Service, job: &Job, stop: Stop) -> Result<()> {
+/// Ends a job that was carried out; never fails, every failure ends in the job's record.
+async fn settle(service: &Service, job: &Job, end: Result<Vec<ContentId>, Stop>) {
+    let stop = match end {
+        Ok(released) => {
+            content::forget(service, released).await;
+            tracing::info!("job done");
+            return;
+        }
+        Err(stop) => stop,
+    };
+    if let Err(error) = end_early(service, job, stop).await {
+        // The lease runs out and the job is claimed again, so nothing is stuck.
+        tracing::error!(%error, "cannot record the end of a job");
+    }
+}
+
+async fn end_early(service: &Service, job: &Job, stop: Stop) -> Result<()> {
     match stop {
         Stop::Lost => tracing::warn!("the job is somebody else's now"),
         Stop::Cancelled => {

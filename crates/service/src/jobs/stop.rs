@@ -15,6 +15,17 @@ pub(crate) enum Stop {
     Lost,
 }
 
+impl Stop {
+    /// Puts in front what the failure is about.
+    pub(crate) fn about(self, what: &str) -> Self {
+        match self {
+            Self::Retry(error) => Self::Retry(error.about(what)),
+            Self::Fail(error) => Self::Fail(error.about(what)),
+            other => other,
+        }
+    }
+}
+
 impl From<Error> for Stop {
     /// What does not answer or is full may come back; everything else stays as it is.
     fn from(error: Error) -> Self {

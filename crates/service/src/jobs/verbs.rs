@@ -5,6 +5,7 @@ use model::JobId;
 use model::identity::{Principal, Role};
 use model::jobs::{Job, JobLine, JobState};
 
+use crate::content;
 use crate::error::{Error, Result};
 use crate::jobs::run;
 use crate::policy;
@@ -65,13 +66,10 @@ impl Jobs<'_> {
         if job.state.is_ended() {
             return Err(Error::conflict(format!("job {id} has ended: {}", job.state)));
         }
-        let waiting = job.state == JobState::Queued;
-        jobs::request_cancel(&mut tx, id).await?;
+        let unseen = run::cancel(self.0, &mut tx, id).await?;
         let job = find(who, id, jobs::get(&mut tx, id).await?)?;
-        if waiting && job.state == JobState::Cancelled {
-            run::give_up(self.0, &mut tx, &job, "it was cancelled before it began").await?;
-        }
         tx.commit().await?;
+        content::forget(self.0, unseen).await;
         Ok(job)
     }
 

@@ -1,5 +1,6 @@
 //! A gate in front of calls: a test waits until one has come, does something, and lets it go on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub(crate) struct Door(Mutex<Option<(String, Arc<Shared>)>>);
 struct Shared {
     open: watch::Sender<bool>,
     waiting: watch::Sender<usize>,
+    /// How many calls pass before the first one is held.
+    passing: AtomicUsize,
 }
 
 /// Holds the calls whose name begins as asked, until it is dropped or opened.
@@ -24,7 +27,13 @@ pub(crate) struct Gate(Arc<Shared>);
 impl Door {
     /// Holds calls from now on whose name begins with `prefix`.
     pub(crate) fn hold(&self, prefix: &str) -> Gate {
-        let shared = Arc::new(Shared { open: watch::Sender::new(false), waiting: watch::Sender::new(0) });
+        self.hold_nth(prefix, 1)
+    }
+
+    /// Holds calls whose name begins with `prefix` from the `nth` on.
+    pub(crate) fn hold_nth(&self, prefix: &str, nth: usize) -> Gate {
+        let (open, waiting) = (watch::Sender::new(false), watch::Sender::new(0));
+        let shared = Arc::new(Shared { open, waiting, passing: AtomicUsize::new(nth - 1) });
         *self.0.lock().unwrap() = Some((prefix.into(), Arc::clone(&shared)));
         Gate(shared)
     }
@@ -32,7 +41,10 @@ impl Door {
     /// Passes, or waits for the gate to open.
     pub(crate) async fn pass(&self, name: &str) {
         let held = self.0.lock().unwrap().clone().filter(|(prefix, _)| name.starts_with(prefix));
-        if let Some((_, gate)) = held {
+        let passes = |gate: &Shared| {
+            gate.passing.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+        };
+        if let Some((_, gate)) = held.filter(|(_, gate)| !passes(gate)) {
             let mut open = gate.open.subscribe();
             gate.waiting.send_modify(|count| *count += 1);
             open.wait_for(|open| *open).await.unwrap();

@@ -1,44 +1,16 @@
 //! Jobs: what each kind makes, how it fails, and how it is cancelled.
 
-use model::identity::Principal;
 use model::images::{ImageState, Visibility};
 use model::jobs::JobState;
 use model::{DiskFormat, JobId};
-use service::{ErrorKind, Export, JobQuery, NewImage, Runner};
+use service::{ErrorKind, Export, JobQuery, NewImage};
 
-use crate::fixture::{Fixture, from_object, new_image};
+use crate::fixture::{from_object, new_image};
 use crate::payload::{disk, from_qcow2, noise, qcow2, qcow2_over};
-
-struct Shop {
-    f: Fixture,
-    who: Principal,
-}
-
-impl Shop {
-    /// A member with a bucket; no runner yet.
-    async fn new() -> Self {
-        let f = Fixture::new().await;
-        let who = f.member().await;
-        f.service.buckets().create(&who, "disks").await.unwrap();
-        Self { f, who }
-    }
-
-    /// Carries out every job that waits, and returns the one asked for.
-    async fn carry_out(&self, job: JobId) -> model::jobs::Job {
-        let runner: Runner = self.f.run().await;
-        let job = self.f.ended(&self.who, job).await;
-        runner.stop(&self.f.service).await.unwrap();
-        job
-    }
-
-    async fn lines(&self, job: JobId) -> String {
-        let lines = self.f.service.jobs().lines(&self.who, job, 0).await.unwrap();
-        lines.into_iter().map(|line| format!("{}: {}\n", line.step, line.text)).collect()
-    }
-}
+use crate::shop::{self, Shop};
 
 fn export(key: &str, format: DiskFormat, overwrite: bool) -> Export {
-    Export { bucket: "disks".into(), key: key.into(), format, overwrite }
+    Export { overwrite, ..shop::export(key, format.as_str(), &[]) }
 }
 
 #[tokio::test]

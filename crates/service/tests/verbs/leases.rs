@@ -49,7 +49,7 @@ async fn who_lost_the_lease_changes_nothing() {
 
     let seen = f.service.jobs().get(&who, job.id).await.unwrap();
     assert_eq!((seen.state, seen.attempt, seen.error), (JobState::Running, 2, None));
-    assert_eq!(steps(&f, job.id).await, ["open"], "the copy was made, and is not recorded");
+    assert_eq!(steps(&f, job.id).await, ["open", "unpack"], "the copy was made, and is not recorded");
     let image = f.service.images().get(&who, image.id).await.unwrap();
     assert_eq!((image.state, image.content, image.reason), (ImageState::Saving, None, None));
 
@@ -161,7 +161,7 @@ async fn an_export_may_be_interrupted_anywhere() {
     for place in 0..2 {
         let (f, who) = fixture().await;
         let image = f.image(&who, new_image(DiskFormat::Raw), &disk(3)).await;
-        let export = Export { bucket: "disks".into(), key: "out".into(), format: DiskFormat::Qcow2, overwrite: false };
+        let export = Export { bucket: "disks".into(), key: "out".into(), format: "qcow2".into(), ..Export::default() };
         let job = f.service.images().export(&who, image.id, export).await.unwrap();
         let gate = places(&f).into_iter().nth(place).unwrap();
         interrupt(&f, &who, job.id, gate).await;

@@ -1,9 +1,10 @@
 //! Bytes that tests send: noise, disks, files that hold disks, and bodies.
 
+use std::io::Read;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use disk::{Format, Source, WriteOptions};
+use disk::{Format, Given, Output, Source, UnpackLimits, WriteOptions};
 use futures::{StreamExt, stream};
 use service::{ByteStream, Error, ErrorKind, Incoming};
 
@@ -36,6 +37,48 @@ pub(crate) fn disk(seed: u64) -> Vec<u8> {
 pub(crate) fn qcow2(disk: Vec<u8>) -> Vec<u8> {
     let file = disk::layout(Arc::new(disk), Format::Qcow2, &WriteOptions::default()).unwrap();
     read_all(&*file)
+}
+
+/// Returns the file that holds a disk in a format, with options as `name=value`, as it is written in order.
+pub(crate) fn file(disk: Vec<u8>, format: Format, options: &[&str]) -> Vec<u8> {
+    let mut write = WriteOptions::default();
+    for (name, value) in options.iter().filter_map(|option| option.split_once('=')) {
+        write.set(name, value);
+    }
+    written(disk, format, &write)
+}
+
+/// Returns the LUKS file that holds a disk, whose passphrase is checked in an instant.
+pub(crate) fn luks(disk: Vec<u8>, passphrase: &[u8]) -> Vec<u8> {
+    let mut write = WriteOptions::default();
+    write.set("iter-time", "1");
+    write.set_passphrase(passphrase.to_vec().into());
+    written(disk, Format::Luks, &write)
+}
+
+fn written(disk: Vec<u8>, format: Format, write: &WriteOptions) -> Vec<u8> {
+    match disk::write(Arc::new(disk), format, write).unwrap() {
+        Output::Layout(file) | Output::Flat(file) => read_all(&*file),
+        Output::Stream(stream) => {
+            let mut rest = Vec::new();
+            let head = stream.write(1, &|_, _| (), &mut rest).unwrap();
+            [head, rest].concat()
+        }
+    }
+}
+
+/// Returns the disk that a file holds, whatever its format; `passphrase` opens it where it is encrypted.
+pub(crate) fn disk_in(file: Vec<u8>, passphrase: Option<&[u8]>) -> Vec<u8> {
+    let mut source: Arc<dyn Source> = Arc::new(file);
+    let mut format = disk::probe(&*source).unwrap();
+    if disk::is_wrapper(format) {
+        let mut content = Vec::new();
+        disk::unpack(source, format, UnpackLimits::default()).unwrap().read_to_end(&mut content).unwrap();
+        source = Arc::new(content);
+        format = disk::probe(&*source).unwrap();
+    }
+    let given = passphrase.map_or_else(Given::new, |given| Given::new().with_passphrase(given.to_vec().into()));
+    read_all(&*disk::open(source, format, &given).unwrap().disk)
 }
 
 /// Returns a qcow2 file that wants its other clusters from the file `backing`.

@@ -305,8 +305,9 @@ async fn ask_images(f: &Fixture, who: &Principal, verb: &str, things: &Things) -
         "download" => images.download(who, id).await.map(drop),
         "inspect" => images.inspect(who, id).await.map(drop),
         "export" => {
-            let (bucket, format) = ("shelf".into(), DiskFormat::Raw);
-            images.export(who, id, Export { bucket, key: "new".into(), format, overwrite: true }).await.map(drop)
+            let (bucket, key, format) = ("shelf".into(), "new".into(), "raw".into());
+            let export = Export { bucket, key, format, overwrite: true, ..Export::default() };
+            images.export(who, id, export).await.map(drop)
         }
         "delete" => images.delete(who, id).await,
         "create_from_object" => {
