@@ -29,7 +29,9 @@ mod store;
 mod verify;
 mod writer;
 
-pub use backend::{Backend, DirBackend, MemoryBackend};
+pub use backend::{
+    Backend, DirBackend, MemoryBackend, Protocol, RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats,
+};
 pub use blob::{BlobId, ZERO_ID};
 pub use error::{Error, ErrorKind, Result};
 pub use head::Head;

@@ -2,8 +2,12 @@
 
 mod backends;
 mod concat;
+mod contract;
 mod crashes;
 mod damage;
 mod dedup;
+mod faults;
+mod remote;
 mod round_trips;
 mod support;
+mod wire;
