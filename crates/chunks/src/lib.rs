@@ -30,7 +30,8 @@ mod verify;
 mod writer;
 
 pub use backend::{
-    Backend, DirBackend, MemoryBackend, Protocol, RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats,
+    Backend, CacheOptions, CacheStats, CachedBackend, DirBackend, MemoryBackend, Protocol, RemoteBackend, RemoteConfig,
+    RemoteLimits, RemoteStats,
 };
 pub use blob::{BlobId, ZERO_ID};
 pub use error::{Error, ErrorKind, Result};

@@ -3,6 +3,7 @@
 //! The store keeps only immutable objects that are written once under a name of their own, because that is
 //! what every object store does right. Names are parts of `a-z 0-9 -` joined by `/`.
 
+mod cached;
 mod dir;
 mod memory;
 mod remote;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use cached::{CacheOptions, CacheStats, CachedBackend};
 pub use dir::DirBackend;
 pub use memory::MemoryBackend;
 pub use remote::{Protocol, RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats};

@@ -1,6 +1,7 @@
 //! The promises of the store, through its public face.
 
 mod backends;
+mod cache;
 mod concat;
 mod contract;
 mod crashes;
