@@ -72,7 +72,7 @@ impl RemoteBackend {
     /// Makes a backend that sends its requests through clients of `connector`: tests put faults there.
     pub fn with_connector(config: &RemoteConfig, connector: impl HttpConnector) -> Result<Self> {
         let counters = Arc::<Counters>::default();
-        let wire = Wire { connector: Box::new(connector), counters: Arc::clone(&counters) };
+        let wire = Wire { connector: Box::new(connector), counters: Arc::clone(&counters), place: config.to_string() };
         Ok(Self {
             store: config.client(wire)?,
             root: config.root()?,

@@ -73,7 +73,7 @@ impl Default for RemoteLimits {
             request: Duration::from_secs(60),
             silence: Duration::from_secs(20),
             retry: Duration::from_secs(90),
-            retries: 20,
+            retries: 100,
             hedge: Duration::from_millis(50),
         }
     }
@@ -86,8 +86,10 @@ impl RemoteLimits {
     }
 
     fn retry_config(&self) -> RetryConfig {
-        let max_backoff = Duration::from_secs(10);
-        let backoff = BackoffConfig { max_backoff, ..BackoffConfig::default() };
+        // A pause is drawn from the shortest up to `base` times the last one: with 2, pauses would hardly grow, and all
+        // repetitions be over in seconds.
+        let (init_backoff, max_backoff) = (Duration::from_millis(100), Duration::from_secs(5));
+        let backoff = BackoffConfig { init_backoff, max_backoff, base: 4.0 };
         RetryConfig { backoff, max_retries: self.retries, retry_timeout: self.retry }
     }
 }

@@ -19,6 +19,8 @@ use super::stats::Counters;
 /// Bytes of an answer that is no object: a page of names has some hundred KiB. What is longer is cut, and
 /// then is no answer.
 const ANSWER_LENGTH_MAX: usize = 8 * 1024 * 1024;
+/// A request that is sent so often is worth a line in the log.
+const SENDS_TOLD: u32 = 5;
 /// Bytes of a refusal that are worth keeping.
 const REFUSAL_LENGTH_MAX: usize = 4 * 1024;
 
@@ -56,12 +58,14 @@ impl Trail {
 pub(super) struct Wire {
     pub(super) connector: Box<dyn HttpConnector>,
     pub(super) counters: Arc<Counters>,
+    /// How the log names the bucket.
+    pub(super) place: String,
 }
 
 impl HttpConnector for Wire {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let inner = self.connector.connect(options)?;
-        Ok(HttpClient::new(Client { inner, counters: Arc::clone(&self.counters) }))
+        Ok(HttpClient::new(Client { inner, counters: Arc::clone(&self.counters), place: self.place.clone() }))
     }
 }
 
@@ -69,6 +73,7 @@ impl HttpConnector for Wire {
 struct Client {
     inner: HttpClient,
     counters: Arc<Counters>,
+    place: String,
 }
 
 #[async_trait]
@@ -76,10 +81,12 @@ impl HttpService for Client {
     async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
         let trail = request.extensions().get::<Trail>().cloned();
         self.counters.requests.add(1);
-        if let Some(Trail(marks)) = &trail
-            && marks.sent.fetch_add(1, Ordering::Relaxed) > 0
-        {
+        let sent = trail.as_ref().map_or(0, |Trail(marks)| marks.sent.fetch_add(1, Ordering::Relaxed));
+        if sent > 0 {
             self.counters.retries.add(1);
+        }
+        if sent == SENDS_TOLD {
+            tracing::warn!("requests to the {} fail and are repeated", self.place);
         }
         let is_get = request.method().as_str() == "GET";
         let answer = self.inner.execute(request).await.map_err(may_be_sent_again)?;
