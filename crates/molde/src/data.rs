@@ -6,6 +6,7 @@
 //!   clouds.yaml       the same for OpenStack clients    master.key    the embedded key service
 //!   catalog.db        SQLite                            store/        chunks
 //!   servers/          disks of servers                  bases/        images as local files, for servers
+//!   cache/            blocks of packs, where chunks are kept in a bucket
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

@@ -11,11 +11,17 @@
 //! [api]
 //! public_url = "https://images.example"       # what clients are told; default: the listening address
 //! ```
+//!
+//! The section `[store]` is described in `store.rs`.
+
+mod store;
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+
+pub(crate) use store::Store;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -25,6 +31,7 @@ pub(crate) struct Config {
     pub(crate) s3: S3,
     pub(crate) identity: Identity,
     pub(crate) catalog: Catalog,
+    pub(crate) store: Store,
     pub(crate) compute: Compute,
     pub(crate) jobs: Jobs,
 }
