@@ -7,6 +7,7 @@
 mod command;
 pub mod disks;
 mod molde;
+pub mod peers;
 mod proxy;
 mod random;
 mod s3;

@@ -1,4 +1,4 @@
-//! The clients that the tests drive, unmodified, in one Python environment at pinned versions.
+//! The clients and the S3 service that the tests drive, unmodified, in one Python environment at pinned versions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,10 +13,11 @@ use crate::{packages, workspace};
 const PINNED: &str = include_str!("../clients.txt");
 
 /// What shows that each client starts: a program and its arguments, in the environment's `bin`.
-const PROOFS: [(&str, &[&str]); 4] = [
+const PROOFS: [(&str, &[&str]); 5] = [
     ("openstack", &["--version"]),
     ("glance", &["--version"]),
     ("aws", &["--version"]),
+    ("moto_server", &["--help"]),
     ("python", &["-c", "import boto3, dissect.hypervisor, huaweicloudsdkcore, huaweicloudsdkims.v2"]),
 ];
 

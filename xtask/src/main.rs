@@ -12,6 +12,7 @@ mod demo;
 mod fuzz;
 mod interrupt;
 mod packages;
+mod peers;
 mod tests;
 mod tidy;
 mod workspace;

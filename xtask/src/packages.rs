@@ -74,6 +74,15 @@ pub(crate) const TESTS: [Package; 19] = [
     program("openssl", "openssl"),
 ];
 
+/// What the slow tests need beyond that: Ceph with its S3 gateway, and npm for Azurite.
+pub(crate) const SLOW: [Package; 5] = [
+    program("radosgw", "radosgw"),
+    program("ceph-mon", "ceph-mon"),
+    program("ceph-osd", "ceph-osd"),
+    program("ceph-mgr", "ceph-mgr"),
+    program("npm", "npm"),
+];
+
 /// What makes a Python environment.
 pub(crate) const PYTHON: [Package; 1] = [program("python3", "python3")];
 

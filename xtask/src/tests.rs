@@ -1,14 +1,14 @@
 //! `cargo xtask test`: what the tests need, then the tests; the runner's closing line is its own.
 //!
 //! Tests of the whole binary find it in `MOLDE_BIN` and its clients in `MOLDE_CLIENTS`. Slow are the test targets
-//! named `slow_*`; they run only when asked for.
+//! named `slow_*`; they run only when asked for, and find in `MOLDE_PEERS` what only they start.
 
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::command::{self, find};
-use crate::{clients, packages, workspace};
+use crate::{clients, packages, peers, workspace};
 
 const SLOW: &str = "slow_";
 
@@ -19,6 +19,7 @@ pub(crate) fn run() -> Result<()> {
 
 /// Runs the slow tests.
 pub(crate) fn run_slow() -> Result<()> {
+    peers::install()?;
     run_targets(|name| name.starts_with(SLOW), &[])
 }
 
@@ -45,12 +46,13 @@ fn run_targets(wanted: fn(&str) -> bool, units: &[&str]) -> Result<()> {
 struct Environment {
     binary: std::path::PathBuf,
     clients: std::path::PathBuf,
+    peers: std::path::PathBuf,
 }
 
 impl Environment {
     fn cargo(&self) -> Command {
         let mut cargo = workspace::cargo();
-        cargo.env("MOLDE_BIN", &self.binary).env("MOLDE_CLIENTS", &self.clients);
+        cargo.env("MOLDE_BIN", &self.binary).env("MOLDE_CLIENTS", &self.clients).env("MOLDE_PEERS", &self.peers);
         cargo
     }
 }
@@ -59,7 +61,8 @@ fn prepare() -> Result<Environment> {
     packages::ensure(&packages::TESTS)?;
     let clients = clients::install()?;
     command::run(workspace::cargo().args(["build", "--locked", "--workspace", "--bins", "--tests", "--examples"]))?;
-    Ok(Environment { binary: workspace::target()?.join("debug/molde"), clients })
+    let target = workspace::target()?;
+    Ok(Environment { binary: target.join("debug/molde"), clients, peers: target.join("peers") })
 }
 
 /// The names of the workspace's test targets.

@@ -38,7 +38,10 @@ mod usage;
 mod verify;
 mod writer;
 
-pub use backend::{Backend, DirBackend, MemoryBackend};
+pub use backend::{
+    Backend, CacheOptions, CacheStats, CachedBackend, DirBackend, MemoryBackend, Protocol, RemoteBackend, RemoteConfig,
+    RemoteLimits, RemoteStats,
+};
 pub use blob::{BlobId, ZERO_ID};
 pub use collect::{CollectOptions, Collected, Fate, PackFate, Sum};
 pub use diff::{Difference, Side};

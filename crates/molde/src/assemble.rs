@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use catalog::Catalog;
-use chunks::{DirBackend, Options, Store};
+use chunks::{Backend, CacheOptions, CachedBackend, DirBackend, Options, RemoteBackend, Store};
 use compute::{QemuDriver, QemuOptions};
 use keys::LocalKms;
 use service::{CatalogIndex, Parts, Service, Settings};
 
 use crate::clock::SystemClock;
-use crate::config::{Acceleration, Config, Network};
+use crate::config::{self, Acceleration, Config, Network};
 use crate::data::Data;
 use crate::disks;
 
@@ -24,7 +24,7 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
     let kms = Arc::new(LocalKms::open_or_create(&data.path("master.key")).context("cannot open the master key")?);
     let url = config.catalog.url.clone().unwrap_or_else(|| format!("sqlite://{}", data.path("catalog.db").display()));
     let catalog = Catalog::connect(&url).await.context("cannot open the catalog")?;
-    let backend = Arc::new(DirBackend::open(&data.path("store")).await.context("cannot open the store")?);
+    let backend = backend(data, &config.store).await.context("cannot open the store")?;
     let index = Arc::new(CatalogIndex::new(catalog.clone(), config.collection.stray_days.saturating_mul(DAY)));
     let store = Store::open(backend, Arc::clone(&index) as _, Arc::clone(&kms) as _, Options::default())
         .await
@@ -52,4 +52,27 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         abort_at,
     };
     Ok(Service::new(Parts { catalog, store, index, kms, driver, clock: Arc::new(SystemClock), settings }))
+}
+
+/// Opens where chunks are kept: the data directory, or a bucket that was tried out, with a cache before it.
+async fn backend(data: &Data, config: &config::Store) -> Result<Arc<dyn Backend>> {
+    let Some(remote) = config.remote()? else {
+        return Ok(Arc::new(DirBackend::open(data.path("store")).await?));
+    };
+    // A server that went on with an empty bucket would look as if all images were lost.
+    anyhow::ensure!(
+        !data.path("store").exists(),
+        "the data directory has a store of its own, `{}`, and the section [store] names a bucket: \
+         copy its objects into the bucket and rename the folder, or remove `url`",
+        data.path("store").display()
+    );
+    let bucket = RemoteBackend::new(&remote)?;
+    bucket.probe().await?;
+    tracing::info!("chunks are kept in the {remote}");
+    if config.cache_size == 0 {
+        return Ok(Arc::new(bucket));
+    }
+    let folder = config.cache_path.clone().unwrap_or_else(|| data.path("cache"));
+    let options = CacheOptions { folder, size: config.cache_size, block: CacheOptions::BLOCK };
+    Ok(Arc::new(CachedBackend::open(Arc::new(bucket), options).await?))
 }

@@ -6,6 +6,7 @@
 //!   clouds.yaml       the same for OpenStack clients    master.key    the embedded key service
 //!   catalog.db        SQLite                            store/        chunks
 //!   servers/          disks of servers                  nbd.sock      images' disks, for servers and other NBD clients
+//!   cache/            blocks of packs, where chunks are kept in a bucket
 //! ```
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

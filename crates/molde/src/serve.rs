@@ -56,7 +56,10 @@ impl Serve {
     /// Runs the server until it is told to stop.
     pub(crate) fn run(self) -> cli::Result<()> {
         log_to_stderr();
-        let failed = |error: anyhow::Error| Failure::new("the server cannot run").caused_by(error.as_ref());
+        let failed = |error: anyhow::Error| {
+            let hint = error.chain().find_map(|cause| cause.downcast_ref::<chunks::Error>()?.hint());
+            Failure::new("the server cannot run").with_some_hint(hint).caused_by(error.as_ref())
+        };
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let ended = runtime.block_on(self.serve());
         runtime.shutdown_timeout(STOP);
@@ -165,7 +168,8 @@ fn println(line: &str) -> Result<()> {
 }
 
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("MOLDE_LOG").unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,s3s=off"));
+    let filter = EnvFilter::try_from_env("MOLDE_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,s3s=off,object_store=warn"));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

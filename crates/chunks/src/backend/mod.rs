@@ -3,14 +3,20 @@
 //! The store keeps only immutable objects that are written once under a name of their own, because that is
 //! what every object store does right. Names are parts of `a-z 0-9 -` joined by `/`.
 
+mod cached;
 mod dir;
 mod memory;
+mod remote;
+
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 
+pub use cached::{CacheOptions, CacheStats, CachedBackend};
 pub use dir::DirBackend;
 pub use memory::MemoryBackend;
+pub use remote::{Protocol, RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats};
 
 use crate::{Error, Result};
 
@@ -34,6 +40,15 @@ pub trait Backend: Send + Sync {
     /// Returns `length` bytes from `offset`. `NotFound` when there is no such object, `Corrupt` when the
     /// range goes past its end: callers ask only for what was written.
     async fn get_range(&self, name: &str, offset: u64, length: usize) -> Result<Bytes>;
+
+    /// Returns `length` bytes from `offset`, or fewer where the object ends before. `NotFound` when there is no
+    /// such object.
+    async fn get_up_to(&self, name: &str, offset: u64, length: usize) -> Result<Bytes> {
+        match self.size(name).await?.saturating_sub(offset) {
+            0 => Ok(Bytes::new()),
+            left => self.get_range(name, offset, length.min(usize::try_from(left).unwrap_or(usize::MAX))).await,
+        }
+    }
 
     /// Returns the length of the object in bytes. `NotFound` when there is none.
     async fn size(&self, name: &str) -> Result<u64>;
@@ -70,4 +85,18 @@ pub(crate) fn past_the_end(name: &str, offset: u64, length: usize, size: u64) ->
 
 pub(crate) fn too_large(name: &str, size: u64) -> Error {
     Error::corrupt(format!("`{name}` has {size} bytes; no object of the store is that large"))
+}
+
+/// A number that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, count: u64) {
+        self.0.fetch_add(count, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }

@@ -22,12 +22,18 @@
 //! tls_client_ca = "/etc/molde/ca-cert.pem"    # only clients with a certificate of it; default: all
 //! public_url = "nbds://images.example"        # what clients are told; default: the listening address
 //! ```
+//!
+//! The section `[store]` is described in `store.rs`.
+
+mod store;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
+
+pub(crate) use store::Store;
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -37,6 +43,7 @@ pub(crate) struct Config {
     pub(crate) s3: S3,
     pub(crate) identity: Identity,
     pub(crate) catalog: Catalog,
+    pub(crate) store: Store,
     pub(crate) compute: Compute,
     pub(crate) jobs: Jobs,
     pub(crate) collection: Collection,
