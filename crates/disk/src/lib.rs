@@ -51,7 +51,7 @@ pub use file::FileSource;
 pub use format::Format;
 pub use formats::ova::{appliance, verify_manifest};
 pub use formats::vmdk::flat_descriptor;
-pub use gate::{Deny, Gate, Given};
+pub use gate::{Deny, Gate, Given, UnlockLimits};
 pub use info::{Info, info, info_of};
 pub use local::{Local, LocalOptions, open_path, open_path_into, unpack_to_file};
 pub use map::{Map, map};

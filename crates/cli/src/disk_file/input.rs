@@ -4,9 +4,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
-use disk::{FileSource, Format, Given, LocalOptions, Opened};
+use disk::{FileSource, Format, Given, LocalOptions, Opened, UnlockLimits};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
@@ -30,6 +31,12 @@ pub(super) struct Input {
     /// A file that holds the passphrase of an encrypted disk; a line break at its end is left out
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
+    /// Memory that finding the key of an encrypted disk may take, such as 1G; 128M if it is not said
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    unlock_memory: Option<u64>,
+    /// About how many seconds finding the key of an encrypted disk may take; 10 if it is not said
+    #[arg(long, value_name = "SECONDS")]
+    unlock_seconds: Option<u32>,
 }
 
 impl Input {
@@ -48,7 +55,10 @@ impl Input {
         if let Some(path) = &self.passphrase_file {
             given = given.with_passphrase(passphrase(path)?);
         }
-        Ok(given)
+        let usual = UnlockLimits::default();
+        let memory = self.unlock_memory.unwrap_or(usual.memory);
+        let time = self.unlock_seconds.map_or(usual.time, |seconds| Duration::from_secs(seconds.into()));
+        Ok(given.with_unlock_limits(UnlockLimits { memory, time }))
     }
 
     /// Returns whether a passphrase was given.
@@ -69,6 +79,20 @@ impl Input {
         let options = LocalOptions { format, gate: &gate, folder: Some(&folder), ..LocalOptions::default() };
         Ok(disk::open_path(path, &options)?)
     }
+}
+
+/// Reads a size such as `512M` or `1G`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|unit: char| unit.is_ascii_alphabetic());
+    let unit = match &text[digits.len()..] {
+        "" => 1,
+        "K" | "k" => 1 << 10,
+        "M" | "m" => 1 << 20,
+        "G" | "g" => 1 << 30,
+        _ => return Err("write a number of bytes, or one with K, M or G after it".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| format!("`{digits}` is no number"))?;
+    number.checked_mul(unit).ok_or_else(|| "that is more than any machine has".to_owned())
 }
 
 /// Reads a passphrase from a file.
@@ -110,6 +134,21 @@ impl Local {
         match self {
             Self::Named(path) => path,
             Self::Spooled(file) => file.path(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes() {
+        for (text, bytes) in [("0", 0), ("4096", 4096), ("3k", 3072), ("512M", 512 << 20), ("1G", 1 << 30)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "1T", "1MiB", "-1", "1.5G", "99999999999G"] {
+            assert!(size(text).is_err(), "{text}");
         }
     }
 }
