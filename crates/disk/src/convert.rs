@@ -235,7 +235,7 @@ pub fn write_in_order(output: &Output, out: &mut (dyn Write + Send), options: &C
                 source.read_at(&mut bytes, offset).map(|()| bytes)
             };
             let mut done = 0;
-            pipeline::in_order(pipeline::threads(options.threads), pieces, read, |bytes| {
+            pipeline::in_order(pipeline::threads(options.threads), PIECE, pieces, read, |bytes| {
                 out.write_all(&bytes).map_err(|error| Error::io(format!("write at byte {done}"), error))?;
                 done += bytes.len() as u64;
                 progress(done, total);

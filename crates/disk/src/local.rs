@@ -8,20 +8,21 @@ use std::sync::Arc;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::copy::{CopyOptions, copy_in_pieces};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::FileSource;
 use crate::format::Format;
 use crate::gate::{Deny, Gate};
 use crate::open::{open, open_content};
 use crate::opened::Opened;
-use crate::pipeline::{in_order, threads};
+use crate::pipeline::in_order;
 use crate::probe::probe;
 use crate::source::Source;
 use crate::wrap::{UnpackLimits, is_wrapper, seekable, unpack};
 use crate::write::Progress;
 use crate::zeros::write_sparse;
 
-/// What is unpacked and written at once.
+/// What is unpacked and written at once: a whole frame of our own files.
 const PIECE: u64 = 2 << 20;
 
 /// How a local file is opened.
@@ -128,54 +129,31 @@ pub fn unpack_to_file(
         piece.truncate(length);
         Some(Ok((piece, unpacker.position())))
     });
+    let (mut length, mut written) = (0, 0);
     // One thread unpacks while this one writes.
-    write_pieces(1, file, pieces, Ok, |position| {
+    in_order(1, PIECE, pieces, Ok, |(piece, position)| {
+        written += write_sparse(file, &piece, length)?;
+        length += piece.len() as u64;
         if let Some(progress) = progress {
             progress(position, total);
         }
-    })
-}
-
-/// Copies `content` into `file`, which must be empty, in several threads; zeros become holes. Returns the bytes written.
-fn copy(content: &dyn Source, file: &File, options: &LocalOptions<'_>) -> Result<u64> {
-    let total = content.len();
-    if total > options.limits.output {
-        return Err(Error::new(
-            crate::error::ErrorKind::TooLarge,
-            format!("the compressed file holds {total} bytes, and {} are allowed", options.limits.output),
-        ));
-    }
-    let read = |offset: u64| {
-        let mut piece = vec![0; (total - offset).min(PIECE) as usize];
-        content.read_at(&mut piece, offset)?;
-        let end = offset + piece.len() as u64;
-        Ok((piece, end))
-    };
-    let offsets = (0..total.div_ceil(PIECE)).map(|number| Ok(number * PIECE));
-    write_pieces(threads(options.threads), file, offsets, read, |end| {
-        if let Some(progress) = options.progress {
-            progress(end, total);
-        }
-    })
-}
-
-/// Writes what `make` makes of `items`, one after the other, to `file`; tells `done` the number that comes with each.
-fn write_pieces<T: Send>(
-    threads: usize,
-    file: &File,
-    items: impl Iterator<Item = Result<T>> + Send,
-    make: impl Fn(T) -> Result<(Vec<u8>, u64)> + Sync,
-    done: impl Fn(u64),
-) -> Result<u64> {
-    let (mut length, mut written) = (0, 0);
-    in_order(threads, items, make, |(piece, number)| {
-        written += write_sparse(file, &piece, length)?;
-        length += piece.len() as u64;
-        done(number);
         Ok(())
     })?;
     file.set_len(length).map_err(|error| Error::io(format!("make the file {length} bytes long"), error))?;
     Ok(written)
+}
+
+/// Copies `content` into `file`, which must be empty; zeros become holes. Returns the bytes written.
+fn copy(content: &dyn Source, file: &File, options: &LocalOptions<'_>) -> Result<u64> {
+    let total = content.len();
+    if total > options.limits.output {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("the compressed file holds {total} bytes, and {} are allowed", options.limits.output),
+        ));
+    }
+    let copy = CopyOptions { threads: options.threads, sparse: true, sync: false, progress: options.progress };
+    copy_in_pieces(content, file, &copy, PIECE).map(|copied| copied.bytes_data)
 }
 
 /// Makes a file in `folder` that has no name, so that nothing is left behind however the program ends.

@@ -1,7 +1,8 @@
 //! A content that is kept in frames, each of which is unpacked alone: zstd frames and xz blocks.
 //!
-//! Unpacked frames stay in memory up to a bound, which holds for those that are being unpacked too. One frame is unpacked by
-//! one thread; another one that wants it takes the next frame meanwhile, so that reading in order uses all cores.
+//! Unpacked frames stay in memory up to a bound, which holds also for those that are being unpacked, with their packed bytes
+//! and the memory of the decoder: of large frames fewer are unpacked at once, whatever the number of threads. One frame is
+//! unpacked by one thread; another one that wants it takes the next frame meanwhile, so that reading in order uses all cores.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +16,15 @@ use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 pub(super) const MAX_FRAME: u64 = 64 << 20;
 /// The largest number of frames; each takes 24 bytes of memory.
 pub(super) const MAX_FRAMES: usize = 1 << 20;
-/// Frames in memory take at most this many bytes, or three times the largest frame if that is more.
-const MEMORY: u64 = 96 << 20;
+/// Frames in memory take at most this many bytes, or what unpacking the largest one takes if that is more. A whole conversion
+/// then stays below 128 MiB: two frames of 24 MiB, as `xz` makes them, are unpacked at once.
+const MEMORY: u64 = 88 << 20;
+/// Files with a frame that takes more than this are unpacked in order only, so that a process stays below 256 MiB.
+const MAX_COST: u64 = 144 << 20;
+/// Frames up to this size are unpacked straight into the buffer of who reads a whole one; that memory is not counted.
+const MAX_DIRECT: u64 = 2 << 20;
+/// Buffers for packed bytes are kept for the next frames up to so many bytes together.
+const KEPT_BUFFERS: usize = 8 << 20;
 /// Threads that wait look for work among so many frames ahead.
 const AHEAD: usize = 4;
 /// One extent is put together from at most this many frames.
@@ -45,7 +53,6 @@ pub(super) struct Frame {
 pub(super) struct Frames {
     frames: Vec<Frame>,
     size: u64,
-    largest: u64,
 }
 
 impl Frames {
@@ -70,7 +77,6 @@ impl Frames {
         if length > 0 {
             self.frames.push(Frame { start: self.size, packed_at, packed_length, mark });
             self.size += length;
-            self.largest = self.largest.max(length);
         }
         true
     }
@@ -78,6 +84,9 @@ impl Frames {
 
 /// Unpacks one frame into a buffer of its exact length.
 pub(super) trait Codec: Send + Sync {
+    /// Returns how many bytes of memory unpacking `length` bytes takes besides them and the packed ones.
+    fn memory(&self, length: u64) -> u64;
+
     fn unpack(&self, packed: &[u8], mark: u8, out: &mut [u8]) -> Decoded<()>;
 }
 
@@ -89,12 +98,33 @@ pub(super) struct FramedContent<C> {
     codec: C,
     state: Mutex<State>,
     changed: Condvar,
-    /// For packed bytes: as many as there were threads that unpacked at once.
-    buffers: Mutex<Vec<Vec<u8>>>,
+    buffers: Mutex<Buffers>,
     /// The last frame that was found to be all zeros: others are often the same, byte for byte.
     zeros: Mutex<ZeroFrame>,
     /// Bytes of content that were looked into for zeros.
     looked: AtomicU64,
+}
+
+/// Buffers for packed bytes that no thread uses now.
+#[derive(Default)]
+struct Buffers {
+    idle: Vec<Vec<u8>>,
+    bytes: usize,
+}
+
+impl Buffers {
+    fn take(&mut self) -> Vec<u8> {
+        let buffer = self.idle.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity();
+        buffer
+    }
+
+    fn give(&mut self, buffer: Vec<u8>) {
+        if self.bytes + buffer.capacity() <= KEPT_BUFFERS {
+            self.bytes += buffer.capacity();
+            self.idle.push(buffer);
+        }
+    }
 }
 
 /// The packed bytes of zeros, and how many zeros these are.
@@ -124,12 +154,14 @@ struct State {
 }
 
 impl<C: Codec> FramedContent<C> {
-    pub(super) fn new(file: Arc<dyn Source>, frames: Frames, codec: C) -> Self {
-        let Frames { frames, size, largest } = frames;
-        // So that one of the largest can be unpacked while another one is read.
-        let state = Mutex::new(State { memory: MEMORY.max(3 * largest), ..State::default() });
-        let (buffers, zeros) = Default::default();
-        Self { file, frames, size, codec, state, changed: Condvar::new(), buffers, zeros, looked: AtomicU64::new(0) }
+    /// Returns the content that `frames` make up, or nothing if one of them takes too much memory.
+    pub(super) fn new(file: Arc<dyn Source>, frames: Frames, codec: C) -> Option<Self> {
+        let Frames { frames, size } = frames;
+        let (state, changed, buffers, zeros, looked) = Default::default();
+        let mut content = Self { file, frames, size, codec, state, changed, buffers, zeros, looked };
+        let largest = (0..content.frames.len()).map(|number| content.cost(number)).max().unwrap_or(0);
+        content.state = Mutex::new(State { memory: MEMORY.max(largest), ..State::default() });
+        (largest <= MAX_COST).then_some(content)
     }
 
     /// Returns the number of the frame that holds byte `offset` of the content.
@@ -145,14 +177,20 @@ impl<C: Codec> FramedContent<C> {
         self.end(number) - self.frames[number].start
     }
 
+    /// Returns what unpacking frame `number` takes in memory.
+    fn cost(&self, number: usize) -> u64 {
+        let length = self.length(number);
+        length + u64::from(self.frames[number].packed_length) + self.codec.memory(length)
+    }
+
     fn unpack(&self, number: usize, out: &mut [u8]) -> Result<()> {
         let frame = &self.frames[number];
         let buffers = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut packed = buffers().pop().unwrap_or_default();
+        let mut packed = buffers().take();
         packed.resize(frame.packed_length as usize, 0);
         self.file.read_at(&mut packed, frame.packed_at)?;
         let unpacked = self.codec.unpack(&packed, frame.mark, out);
-        buffers().push(packed);
+        buffers().give(packed);
         unpacked.map_err(|fault| match fault {
             Fault::Damaged(how) => {
                 Error::corrupt(format!("the compressed data at byte {} are damaged: {how}", frame.packed_at))
@@ -175,7 +213,7 @@ impl<C: Codec> FramedContent<C> {
             if let Some(bytes) = state.find(number) {
                 return Ok(Held { content: self, bytes });
             }
-            state = if let Some(buffer) = state.begin(number, self.length(number)) {
+            state = if let Some(buffer) = state.begin(number, self.length(number), self.cost(number)) {
                 drop(state);
                 self.fill(number, buffer)?
             } else if let Some((next, buffer)) = self.begin_ahead(&mut state, number) {
@@ -196,7 +234,7 @@ impl<C: Codec> FramedContent<C> {
         ahead.find_map(|next| {
             let length = self.length(next);
             let few = length > MAX_FRAME / 2;
-            if few { None } else { state.begin(next, length).map(|buffer| (next, buffer)) }
+            if few { None } else { state.begin(next, length, self.cost(next)).map(|buffer| (next, buffer)) }
         })
     }
 
@@ -249,15 +287,14 @@ impl State {
         Some(bytes)
     }
 
-    /// Makes room for frame `number` and takes it, if that is possible and nobody else did; returns a buffer for it, which
-    /// is that of a frame that had to go. So the memory stays with those who use it, whichever threads these are.
-    fn begin(&mut self, number: usize, length: u64) -> Option<Vec<u8>> {
+    /// Makes room for frame `number`, which takes `cost` while it is unpacked, and takes it, if that is possible and nobody
+    /// else did; returns a buffer for it, which is that of a frame that had to go. So the memory stays with those who use
+    /// it, whichever threads these are.
+    fn begin(&mut self, number: usize, length: u64, cost: u64) -> Option<Vec<u8>> {
         if self.position(number).is_some() {
             return None;
         }
         let mut buffer = Vec::new();
-        // Besides the content there are the packed bytes and the memory of the decoder.
-        let cost = 2 * length;
         while self.cost + cost > self.memory {
             let idle = |kept: &Kept| kept.bytes.as_ref().is_some_and(|bytes| Arc::strong_count(bytes) == 1);
             let oldest = self.kept.iter().position(idle)?;
@@ -265,7 +302,8 @@ impl State {
         }
         self.kept.push_back(Kept { number, cost, bytes: None });
         self.cost += cost;
-        Some(buffer)
+        // A buffer that is larger than the frame would take more than is counted for it.
+        Some(if buffer.capacity() as u64 > length { Vec::new() } else { buffer })
     }
 
     fn remove(&mut self, at: usize) -> Option<Arc<Vec<u8>>> {
@@ -284,8 +322,8 @@ impl State {
             Some(bytes) => {
                 // The packed bytes and the decoder are gone.
                 let kept = &mut self.kept[at];
-                kept.cost /= 2;
-                self.cost -= kept.cost;
+                self.cost -= kept.cost - bytes.len();
+                kept.cost = bytes.len();
                 kept.bytes = Some(bytes);
             }
         }
@@ -335,7 +373,7 @@ impl<C: Codec> Source for FramedContent<C> {
             let number = self.number(offset);
             let (within, length) = (offset - self.frames[number].start, self.length(number));
             let (part, rest) = buf.split_at_mut((length - within).min(buf.len() as u64) as usize);
-            if part.len() as u64 == length && self.lock().position(number).is_none() {
+            if length <= MAX_DIRECT && part.len() as u64 == length && self.lock().position(number).is_none() {
                 self.unpack(number, part)?;
             } else {
                 let (held, within) = (self.get(number)?, within as usize);
