@@ -69,6 +69,7 @@ impl Convert {
             bar.set_length(total);
             bar.set_position(done);
         };
+        let temporary = std::env::temp_dir();
         let options = ConvertOptions {
             copy: CopyOptions {
                 threads: usize::from(self.threads),
@@ -80,6 +81,7 @@ impl Convert {
             checksum: self.checksum,
             write,
             gate: &gate,
+            temporary: Some(&temporary),
         };
         let to_stdout = self.target == Path::new("-");
         let converted = if to_stdout {

@@ -77,7 +77,7 @@ impl Input {
         let folder = std::env::temp_dir();
         let gate = self.gate()?;
         let options = LocalOptions { format, gate: &gate, folder: Some(&folder), ..LocalOptions::default() };
-        Ok(disk::open_path(path, &options)?)
+        Ok(disk::open_unpacked(path, &options)?)
     }
 }
 
