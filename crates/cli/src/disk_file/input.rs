@@ -1,4 +1,5 @@
-//! The file that is read, and what goes with it: its other files, its passphrase, which of its disks is meant.
+//! The file that is read, wherever it lies, and what goes with it: its other files, its passphrase, which of its disks is
+//! meant.
 
 use std::fs;
 use std::io;
@@ -7,10 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use disk::{FileSource, Format, Given, LocalOptions, Opened, UnlockLimits};
+use disk::{FileSource, Format, Given, LocalOptions, Opened, Origin, Source, UnlockLimits};
 use tempfile::NamedTempFile;
 use zeroize::Zeroizing;
 
+use super::remote::{Remote, address};
 use crate::error::{Failure, Result};
 
 /// A passphrase longer than this is another file given by mistake.
@@ -18,7 +20,7 @@ const MAX_PASSPHRASE: u64 = 64 << 10;
 
 /// How a file is to be read.
 #[derive(Debug, Args)]
-pub(super) struct Input {
+pub struct Input {
     /// The file's format; found out where it is not told
     #[arg(short, long)]
     pub(super) format: Option<Format>,
@@ -44,10 +46,9 @@ impl Input {
     pub(super) fn gate(&self) -> Result<Given> {
         let mut given = Given::new();
         for path in &self.extent {
-            let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-                Failure::new(format!("`{}` has no name that a disk could have for it", path.display()))
-            })?;
-            given = given.with_file(name, Arc::new(FileSource::open(path)?));
+            let file = DiskFile::find(path)?;
+            let name = file.name().rsplit('/').next().unwrap_or_default().to_owned();
+            given = given.with_file(name, file.source()?);
         }
         if let Some(name) = &self.member {
             given = given.with_member(name);
@@ -66,18 +67,18 @@ impl Input {
         self.passphrase_file.is_some()
     }
 
-    /// Opens the disk in the file at `path`.
-    pub(super) fn open(&self, path: &Path) -> Result<Opened> {
-        self.open_as(path, self.format)
+    /// Opens the disk in `file`.
+    pub(crate) fn open(&self, file: &DiskFile) -> Result<Opened> {
+        self.open_as(file, self.format)
     }
 
-    /// Opens the disk in the file at `path`, which is in `format` if that is told.
-    pub(super) fn open_as(&self, path: &Path, format: Option<Format>) -> Result<Opened> {
+    /// Opens the disk in `file`, which is in `format` if that is told.
+    pub(super) fn open_as(&self, file: &DiskFile, format: Option<Format>) -> Result<Opened> {
         // What must be unpacked first goes where temporary files go, since nothing is made beside the file here.
         let folder = std::env::temp_dir();
         let gate = self.gate()?;
         let options = LocalOptions { format, gate: &gate, folder: Some(&folder), ..LocalOptions::default() };
-        Ok(disk::open_unpacked(path, &options)?)
+        Ok(disk::open_unpacked(file.origin(), &options)?)
     }
 }
 
@@ -112,28 +113,51 @@ pub(super) fn passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>> {
     Ok(bytes)
 }
 
-/// A file to read by position: the one that was named, or what came through standard input.
-pub(super) enum Local {
+/// A file to read by position: the one that was named, or what came through standard input, or one at a server.
+///
+/// Only what the user typed is looked for at a server. What an image names is asked of the gate.
+pub(crate) enum DiskFile {
     Named(PathBuf),
     Spooled(NamedTempFile),
+    Remote(Arc<Remote>),
 }
 
-impl Local {
-    /// Takes the file at `path`; `-` is standard input, which is kept in a temporary file because disks are not read
-    /// from their beginning to their end.
-    pub(super) fn new(path: PathBuf) -> Result<Self> {
+impl DiskFile {
+    /// Finds the file at `path`, which may be an address; `-` is standard input, which is kept in a temporary file because
+    /// disks are not read from their beginning to their end.
+    pub(crate) fn find(path: &Path) -> Result<Self> {
+        if let Some(url) = address(path) {
+            return Ok(Self::Remote(Arc::new(Remote::open(url)?)));
+        }
         if path != Path::new("-") {
-            return Ok(Self::Named(path));
+            return Ok(Self::Named(path.to_owned()));
         }
         let mut file = NamedTempFile::with_prefix("molde-stdin-")?;
         io::copy(&mut io::stdin().lock(), file.as_file_mut())?;
         Ok(Self::Spooled(file))
     }
 
-    pub(super) fn path(&self) -> &Path {
+    /// Returns what to call the file; of an address, nothing that could be secret.
+    pub(crate) fn name(&self) -> String {
         match self {
-            Self::Named(path) => path,
-            Self::Spooled(file) => file.path(),
+            Self::Named(path) => path.display().to_string(),
+            Self::Spooled(_) => "-".to_owned(),
+            Self::Remote(remote) => remote.name().to_owned(),
+        }
+    }
+
+    pub(super) fn origin(&self) -> Origin<'_> {
+        match self {
+            Self::Named(path) => Origin::Path(path),
+            Self::Spooled(file) => Origin::Path(file.path()),
+            Self::Remote(remote) => Origin::Source(Arc::clone(remote) as Arc<dyn Source>),
+        }
+    }
+
+    pub(crate) fn source(&self) -> Result<Arc<dyn Source>> {
+        match self.origin() {
+            Origin::Path(path) => Ok(Arc::new(FileSource::open(path)?)),
+            Origin::Source(source) => Ok(source),
         }
     }
 }
