@@ -23,8 +23,6 @@ const MEMORY: u64 = 88 << 20;
 const MAX_COST: u64 = 144 << 20;
 /// Frames up to this size are unpacked straight into the buffer of who reads a whole one; that memory is not counted.
 const MAX_DIRECT: u64 = 2 << 20;
-/// Buffers for packed bytes are kept for the next frames up to so many bytes together.
-const KEPT_BUFFERS: usize = 8 << 20;
 /// Threads that wait look for work among so many frames ahead.
 const AHEAD: usize = 4;
 /// One extent is put together from at most this many frames.
@@ -105,23 +103,26 @@ pub(super) struct FramedContent<C> {
     looked: AtomicU64,
 }
 
-/// Buffers for packed bytes that no thread uses now.
+/// Buffers for packed bytes that no thread uses now. They are kept, because the allocator does not give the memory of large
+/// ones back when another thread wants as much.
 #[derive(Default)]
 struct Buffers {
     idle: Vec<Vec<u8>>,
-    bytes: usize,
+    bytes: u64,
+    /// What all of them may hold.
+    most: u64,
 }
 
 impl Buffers {
     fn take(&mut self) -> Vec<u8> {
         let buffer = self.idle.pop().unwrap_or_default();
-        self.bytes -= buffer.capacity();
+        self.bytes -= buffer.capacity() as u64;
         buffer
     }
 
     fn give(&mut self, buffer: Vec<u8>) {
-        if self.bytes + buffer.capacity() <= KEPT_BUFFERS {
-            self.bytes += buffer.capacity();
+        if self.bytes + buffer.capacity() as u64 <= self.most {
+            self.bytes += buffer.capacity() as u64;
             self.idle.push(buffer);
         }
     }
@@ -143,6 +144,13 @@ struct Kept {
     bytes: Option<Arc<Vec<u8>>>,
 }
 
+impl Kept {
+    /// Returns whether it is unpacked and nobody reads it.
+    fn is_idle(&self) -> bool {
+        self.bytes.as_ref().is_some_and(|bytes| Arc::strong_count(bytes) == 1)
+    }
+}
+
 /// The frames in memory; the one that was used last is the last.
 #[derive(Default)]
 struct State {
@@ -151,6 +159,8 @@ struct State {
     cost: u64,
     /// What they may take.
     memory: u64,
+    /// What of it is left for packed bytes and decoders, whose memory stays when a frame is unpacked.
+    reserve: u64,
 }
 
 impl<C: Codec> FramedContent<C> {
@@ -159,9 +169,17 @@ impl<C: Codec> FramedContent<C> {
         let Frames { frames, size } = frames;
         let (state, changed, buffers, zeros, looked) = Default::default();
         let mut content = Self { file, frames, size, codec, state, changed, buffers, zeros, looked };
-        let largest = (0..content.frames.len()).map(|number| content.cost(number)).max().unwrap_or(0);
-        content.state = Mutex::new(State { memory: MEMORY.max(largest), ..State::default() });
-        (largest <= MAX_COST).then_some(content)
+        let largest = |of: &dyn Fn(usize) -> u64| (0..content.frames.len()).map(of).max().unwrap_or(0);
+        let (cost, length) = (largest(&|number| content.cost(number)), largest(&|number| content.length(number)));
+        let packed = largest(&|number| content.frames[number].packed_length.into());
+        let memory = MEMORY.max(cost);
+        // So many of the largest are unpacked at once.
+        let at_once = memory / cost.max(1);
+        let reserve = at_once.saturating_mul(packed + content.codec.memory(length)).min(memory - length);
+        content.buffers =
+            Mutex::new(Buffers { most: at_once.saturating_mul(packed).min(MEMORY), ..Buffers::default() });
+        content.state = Mutex::new(State { memory, reserve, ..State::default() });
+        (cost <= MAX_COST).then_some(content)
     }
 
     /// Returns the number of the frame that holds byte `offset` of the content.
@@ -296,14 +314,22 @@ impl State {
         }
         let mut buffer = Vec::new();
         while self.cost + cost > self.memory {
-            let idle = |kept: &Kept| kept.bytes.as_ref().is_some_and(|bytes| Arc::strong_count(bytes) == 1);
-            let oldest = self.kept.iter().position(idle)?;
+            let oldest = self.kept.iter().position(Kept::is_idle)?;
             buffer = self.remove(oldest).and_then(Arc::into_inner).unwrap_or_default();
         }
         self.kept.push_back(Kept { number, cost, bytes: None });
         self.cost += cost;
         // A buffer that is larger than the frame would take more than is counted for it.
         Some(if buffer.capacity() as u64 > length { Vec::new() } else { buffer })
+    }
+
+    /// Drops frames that nobody reads, but not frame `number`, until what is reserved is free.
+    fn shrink(&mut self, number: usize) {
+        while self.cost + self.reserve > self.memory {
+            let idle = |kept: &Kept| kept.number != number && kept.is_idle();
+            let Some(oldest) = self.kept.iter().position(idle) else { break };
+            self.remove(oldest);
+        }
     }
 
     fn remove(&mut self, at: usize) -> Option<Arc<Vec<u8>>> {
@@ -325,6 +351,7 @@ impl State {
                 self.cost -= kept.cost - bytes.len();
                 kept.cost = bytes.len();
                 kept.bytes = Some(bytes);
+                self.shrink(number);
             }
         }
     }
