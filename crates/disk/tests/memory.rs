@@ -182,13 +182,10 @@ fn large_frames_and_many_threads() {
     let path = folder.path("packed");
     let xz = &["xz", "--lzma2=preset=0,dict=8MiB", "--block-size=24MiB"][..];
     let wide = &["xz", "--lzma2=preset=0,dict=48MiB", "--block-size=48MiB"];
-    for (frame, arguments, packs_well, most) in [
-        (24_u64, xz, false, 128),
-        (48, wide, true, 160),
-        (24, &["zstd"], false, 128),
-        (64, &["zstd"], false, 176),
-    ] {
-        let content = noisy(3 * frame as usize * (1 << 20), packs_well);
+    for (frame, arguments, packs_well, most) in
+        [(24_u64, xz, false, 128), (48, wide, true, 160), (24, &["zstd"], false, 128), (64, &["zstd"], false, 176)]
+    {
+        let content = noisy(192 * (1 << 20), packs_well);
         if arguments[0] == "xz" {
             std::fs::write(folder.path("content"), &content).unwrap();
             let input = std::fs::File::open(folder.path("content")).unwrap();

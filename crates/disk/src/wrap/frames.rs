@@ -138,8 +138,7 @@ struct ZeroFrame {
 /// A frame in memory.
 struct Kept {
     number: usize,
-    /// What it takes of [`State::memory`].
-    cost: u64,
+    length: u64,
     /// Its content, unless it is being unpacked.
     bytes: Option<Arc<Vec<u8>>>,
 }
@@ -155,12 +154,12 @@ impl Kept {
 #[derive(Default)]
 struct State {
     kept: VecDeque<Kept>,
-    /// What all of them take.
-    cost: u64,
-    /// What they may take.
-    memory: u64,
-    /// What of it is left for packed bytes and decoders, whose memory stays when a frame is unpacked.
-    reserve: u64,
+    /// Bytes of all of them, and how many these may be.
+    bytes: u64,
+    most: u64,
+    /// Those that are being unpacked, and how many these may be.
+    unpacking: u64,
+    at_once: u64,
 }
 
 impl<C: Codec> FramedContent<C> {
@@ -175,10 +174,11 @@ impl<C: Codec> FramedContent<C> {
         let memory = MEMORY.max(cost);
         // So many of the largest are unpacked at once.
         let at_once = memory / cost.max(1);
-        let reserve = at_once.saturating_mul(packed + content.codec.memory(length)).min(memory - length);
+        // Packed bytes and decoders keep their memory when a frame is unpacked, so it is not there for content.
+        let most = memory - at_once.saturating_mul(packed + content.codec.memory(length)).min(memory - length);
         content.buffers =
             Mutex::new(Buffers { most: at_once.saturating_mul(packed).min(MEMORY), ..Buffers::default() });
-        content.state = Mutex::new(State { memory, reserve, ..State::default() });
+        content.state = Mutex::new(State { most, at_once, ..State::default() });
         (cost <= MAX_COST).then_some(content)
     }
 
@@ -231,7 +231,7 @@ impl<C: Codec> FramedContent<C> {
             if let Some(bytes) = state.find(number) {
                 return Ok(Held { content: self, bytes });
             }
-            state = if let Some(buffer) = state.begin(number, self.length(number), self.cost(number)) {
+            state = if let Some(buffer) = state.begin(number, self.length(number)) {
                 drop(state);
                 self.fill(number, buffer)?
             } else if let Some((next, buffer)) = self.begin_ahead(&mut state, number) {
@@ -252,7 +252,7 @@ impl<C: Codec> FramedContent<C> {
         ahead.find_map(|next| {
             let length = self.length(next);
             let few = length > MAX_FRAME / 2;
-            if few { None } else { state.begin(next, length, self.cost(next)).map(|buffer| (next, buffer)) }
+            if few { None } else { state.begin(next, length).map(|buffer| (next, buffer)) }
         })
     }
 
@@ -305,54 +305,38 @@ impl State {
         Some(bytes)
     }
 
-    /// Makes room for frame `number`, which takes `cost` while it is unpacked, and takes it, if that is possible and nobody
-    /// else did; returns a buffer for it, which is that of a frame that had to go. So the memory stays with those who use
-    /// it, whichever threads these are.
-    fn begin(&mut self, number: usize, length: u64, cost: u64) -> Option<Vec<u8>> {
-        if self.position(number).is_some() {
+    /// Makes room for frame `number` of `length` bytes and takes it, if that is possible and nobody else did; returns a
+    /// buffer for it, which is that of a frame that had to go. So the memory stays with those who use it, whichever
+    /// threads these are.
+    fn begin(&mut self, number: usize, length: u64) -> Option<Vec<u8>> {
+        if self.position(number).is_some() || self.unpacking == self.at_once {
             return None;
         }
         let mut buffer = Vec::new();
-        while self.cost + cost > self.memory {
+        while self.bytes + length > self.most {
             let oldest = self.kept.iter().position(Kept::is_idle)?;
             buffer = self.remove(oldest).and_then(Arc::into_inner).unwrap_or_default();
         }
-        self.kept.push_back(Kept { number, cost, bytes: None });
-        self.cost += cost;
+        self.kept.push_back(Kept { number, length, bytes: None });
+        self.bytes += length;
+        self.unpacking += 1;
         // A buffer that is larger than the frame would take more than is counted for it.
         Some(if buffer.capacity() as u64 > length { Vec::new() } else { buffer })
     }
 
-    /// Drops frames that nobody reads, but not frame `number`, until what is reserved is free.
-    fn shrink(&mut self, number: usize) {
-        while self.cost + self.reserve > self.memory {
-            let idle = |kept: &Kept| kept.number != number && kept.is_idle();
-            let Some(oldest) = self.kept.iter().position(idle) else { break };
-            self.remove(oldest);
-        }
-    }
-
     fn remove(&mut self, at: usize) -> Option<Arc<Vec<u8>>> {
         let kept = self.kept.remove(at)?;
-        self.cost -= kept.cost;
+        self.bytes -= kept.length;
         kept.bytes
     }
 
     /// Ends the unpacking of frame `number`, which gave `bytes` or failed.
     fn end(&mut self, number: usize, bytes: Option<Arc<Vec<u8>>>) {
         let Some(at) = self.position(number) else { return };
+        self.unpacking -= 1;
         match bytes {
-            None => {
-                self.remove(at);
-            }
-            Some(bytes) => {
-                // The packed bytes and the decoder are gone.
-                let kept = &mut self.kept[at];
-                self.cost -= kept.cost - bytes.len();
-                kept.cost = bytes.len();
-                kept.bytes = Some(bytes);
-                self.shrink(number);
-            }
+            None => drop(self.remove(at)),
+            Some(bytes) => self.kept[at].bytes = Some(bytes),
         }
     }
 }
