@@ -3,9 +3,10 @@
 pub mod sparse;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use disk::source::Source;
-use disk::{Format, Given, UnpackLimits};
+use disk::{Format, Given, UnlockLimits, UnpackLimits};
 use sparse::SparseFile;
 use zeroize::Zeroizing;
 
@@ -17,10 +18,11 @@ const EXTENTS: usize = 4096;
 /// Opens `data`, a [`SparseFile`], as a file of `format`, and reads from the disk in it.
 pub fn open_and_read(data: &[u8], format: Format) {
     let file: Arc<dyn Source> = Arc::new(SparseFile::decode(data));
-    // A file may name itself as another part of its disk, and has a passphrase to try.
+    // A file may name itself as another part of its disk, and has a passphrase to try, which may not take long.
     let gate = Given::new()
         .with_file("part.vmdk", Arc::clone(&file))
-        .with_passphrase(Zeroizing::new(b"molde".to_vec()));
+        .with_passphrase(Zeroizing::new(b"molde".to_vec()))
+        .with_unlock_limits(UnlockLimits { memory: 1 << 20, time: Duration::from_millis(20) });
     let _ = disk::probe(&*file);
     if format == Format::Ova {
         let _ = disk::appliance(Arc::clone(&file));

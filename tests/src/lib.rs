@@ -6,20 +6,24 @@
 
 mod command;
 pub mod disks;
+mod file_server;
 mod molde;
 pub mod peers;
 mod proxy;
 mod random;
 mod s3;
+mod tmpfs;
 
 use std::time::{Duration, Instant};
 
 pub use command::{Done, command, run, tool};
+pub use file_server::FileServer;
 pub use molde::{Molde, Options, binary, memory_peak};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use rustix::process::Signal;
 pub use s3::{Answer, Request, S3, answer};
+pub use tmpfs::Tmpfs;
 
 /// How long a test waits for anything that is expected to happen soon; a machine may be busy with other tests.
 pub const SOON: Duration = Duration::from_secs(120);

@@ -1,4 +1,4 @@
-//! `molde disk`: work on local disk files, without a server.
+//! `molde disk`: work on disk files, here or at any HTTP server, without a Molde server.
 
 mod check;
 mod compare;
@@ -6,11 +6,13 @@ mod convert;
 mod info;
 mod input;
 mod map;
+mod remote;
 mod serve;
 
 use clap::Subcommand;
 use disk::Format;
 
+pub(crate) use self::input::{DiskFile, Input};
 use crate::error::Result;
 use crate::output::Output;
 

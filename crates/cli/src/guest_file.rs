@@ -1,11 +1,10 @@
-//! `molde guest`: look inside a local disk file, without a server.
+//! `molde guest`: look inside a disk file, without a Molde server.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Subcommand;
-use disk::{Deny, FileSource, Format, Source};
 
+use crate::disk_file::{DiskFile, Input};
 use crate::error::{Failure, Result};
 use crate::output::Output;
 use crate::report;
@@ -15,11 +14,10 @@ use crate::report;
 pub enum Guest {
     /// Show partitions, file systems and the operating system of a disk file
     Inspect {
-        /// The file
+        /// The file, its address (http, https), or - for standard input
         file: PathBuf,
-        /// The file's format; found out where it is not told
-        #[arg(short, long)]
-        format: Option<Format>,
+        #[command(flatten)]
+        input: Input,
         /// Print JSON
         #[arg(long)]
         json: bool,
@@ -28,15 +26,10 @@ pub enum Guest {
 
 impl Guest {
     pub(crate) fn run(self, output: Output) -> Result<()> {
-        let Self::Inspect { file, format, json } = self;
-        let source: Arc<dyn Source> = Arc::new(FileSource::open(&file)?);
-        let format = match format {
-            Some(format) => format,
-            None => disk::probe(&source)?,
-        };
-        let opened = disk::open(source, format, &Deny)?;
-        let found = guest::inspect(opened.disk)
-            .map_err(|error| Failure::new(format!("cannot look inside `{}`", file.display())).caused_by(&error))?;
+        let Self::Inspect { file, input, json } = self;
+        let file = DiskFile::find(&file)?;
+        let found = guest::inspect(input.open(&file)?.disk)
+            .map_err(|error| Failure::new(format!("cannot look inside `{}`", file.name())).caused_by(&error))?;
         report::print(if json { Output::Json } else { output }, &report::to_json(&found))
     }
 }

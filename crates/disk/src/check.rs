@@ -144,6 +144,8 @@ pub fn check(source: Arc<dyn Source>, format: Format, gate: &dyn Gate, options: 
     let mut pieces = Pieces { reader: &reader, offset: 0, data_end: 0 };
     in_order(
         threads(options.threads),
+        // What waits is small; a thread has its buffer, however many pieces there are.
+        1,
         std::iter::from_fn(|| pieces.next().map(Ok)),
         |piece| Ok(reader.read(piece)),
         |read| {

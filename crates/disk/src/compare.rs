@@ -77,6 +77,8 @@ pub fn compare(first: &dyn Source, second: &dyn Source, options: &CompareOptions
     let mut pieces = Pieces { readers: &readers, offset: 0, extents: [None; 2] };
     in_order(
         threads(options.threads),
+        // What waits is small; a thread has its buffers, however many pieces there are.
+        1,
         std::iter::from_fn(|| if enough.load(Ordering::Relaxed) { None } else { pieces.next().transpose() }),
         |piece| readers.compare(&piece),
         |difference| {

@@ -1,4 +1,4 @@
-//! Conversion of local files: the disk in one file is written to another, which appears when it is complete.
+//! Conversion of files: the disk in one file is written to a local one, which appears when it is complete.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -11,12 +11,12 @@ use rustix::fs::ioctl_ficlone;
 use crate::copy::{Copied, CopyOptions, copy_to_file};
 use crate::error::{Error, Result};
 use crate::format::Format;
-use crate::formats::vmdk::flat_descriptor;
 use crate::gate::{Deny, Gate};
 use crate::hashed::HashedDisk;
-use crate::local::{Local, LocalOptions, open_path, open_path_into};
+use crate::local::{Local, LocalOptions, Origin, is_bare, open_unpacked, open_unpacked_into};
 use crate::opened::Opened;
 use crate::options::WriteOptions;
+use crate::pair::Pair;
 use crate::pipeline;
 use crate::source::Source;
 use crate::temporary::{Temporary, exists};
@@ -38,20 +38,23 @@ pub struct ConvertOptions<'a> {
     pub write: WriteOptions,
     /// Answers what the file that is read asks for.
     pub gate: &'a dyn Gate,
+    /// The folder for what must be unpacked before it is written to a stream; that of the file which is read if none is
+    /// given. What is written to a file is unpacked beside that.
+    pub temporary: Option<&'a Path>,
 }
 
 impl Default for ConvertOptions<'_> {
     fn default() -> Self {
         let copy = CopyOptions { sync: true, ..CopyOptions::default() };
-        Self { copy, force: false, checksum: false, write: WriteOptions::default(), gate: &Deny }
+        let write = WriteOptions::default();
+        Self { copy, force: false, checksum: false, write, gate: &Deny, temporary: None }
     }
 }
 
 impl ConvertOptions<'_> {
     /// How the file is opened, with room for unpacked content in `folder`.
-    fn local<'a>(&'a self, format: Option<Format>, folder: &'a Path, find_zeros: bool) -> LocalOptions<'a> {
+    fn local<'a>(&'a self, format: Option<Format>, folder: Option<&'a Path>, find_zeros: bool) -> LocalOptions<'a> {
         let threads = self.copy.threads;
-        let folder = Some(folder);
         LocalOptions { format, gate: self.gate, folder, find_zeros, threads, ..LocalOptions::default() }
     }
 }
@@ -71,8 +74,8 @@ pub struct Converted {
 ///
 /// The new file appears under its name when it is complete and, with [`CopyOptions::sync`], on the disk; if anything
 /// fails, nothing is left behind.
-pub fn convert(
-    src: &Path,
+pub fn convert<'o>(
+    src: impl Into<Origin<'o>>,
     format: Option<Format>,
     dst: &Path,
     out: Format,
@@ -81,31 +84,36 @@ pub fn convert(
     if !options.force && dst.symlink_metadata().is_ok() {
         return Err(exists(dst));
     }
-    let mut file = Temporary::create(dst)?;
-    let folder = dst.parent().filter(|folder| !folder.as_os_str().is_empty());
-    let local = options.local(format, folder.unwrap_or(Path::new(".")), true);
-    // A bare disk in a compressed file is unpacked straight into the new file.
-    let as_it_is = out == Format::Raw && !options.checksum && options.write.is_empty();
-    let opened = if as_it_is {
-        open_path_into(src, &local, &file.file)?
-    } else {
-        Local { opened: open_path(src, &local)?, inner: out, unpacked: None }
+    let src = src.into();
+    let folder = dst.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let local = options.local(format, Some(folder), true);
+    // A bare disk in a compressed file is unpacked straight into the new file, where its zeros become holes.
+    let as_it_is = out == Format::Raw && !options.checksum && options.write.is_empty() && options.copy.sparse;
+    let file = as_it_is.then(|| Temporary::create(dst)).transpose()?;
+    let opened = match &file {
+        Some(file) => open_unpacked_into(src.clone(), &local, &file.file)?,
+        None => Local { opened: open_unpacked(src.clone(), &local)?, inner: out, unpacked: None },
     };
-    let input = Input::new(src, opened.opened, options);
-    if let Some(bytes_data) = opened.unpacked {
-        if matches!(opened.inner, Format::Raw | Format::Iso) {
+    let input = Input::new(&src, opened.opened, options);
+    let file = match (file, opened.unpacked) {
+        (Some(mut file), Some(bytes_data)) if is_bare(opened.inner) => {
             let converted = input.converted(Copied { bytes_data, bytes_total: input.disk.len() })?;
             file.rename(dst, options.force, options.copy.sync)?;
             return Ok(converted);
         }
-        // What was unpacked has no name any more and stays while it is open.
-        file = Temporary::create(dst)?;
-    }
+        (file, None) => file,
+        // What was unpacked loses its name here, and stays while it is open.
+        (_, Some(_)) => None,
+    };
     let output = write(Arc::clone(&input.disk), out, &options.write)?;
     if let Output::Flat(disk) = &output {
-        return write_flat(&input, &**disk, dst, options);
+        let pair = Pair::write(&**disk, dst, &options.write, &options.copy, options.force)?;
+        let converted = input.converted(pair.copied)?;
+        pair.publish()?;
+        return Ok(converted);
     }
-    let copied = match input.cloned(&output, &file.file) {
+    let mut file = file.map_or_else(|| Temporary::create(dst), Ok)?;
+    let copied = match input.cloned(&output, &file.file, &options.copy) {
         Some(copied) => copied,
         None => write_to_file(&output, &file.file, &options.copy)?,
     };
@@ -114,44 +122,17 @@ pub fn convert(
     Ok(converted)
 }
 
-/// Writes the bare disk to a file beside `dst`, and to `dst` the descriptor that names it. The descriptor comes last, so
-/// that it never names what is not there.
-fn write_flat(input: &Input, disk: &dyn Source, dst: &Path, options: &ConvertOptions<'_>) -> Result<Converted> {
-    let stem = dst.file_stem().and_then(|stem| stem.to_str()).ok_or_else(|| {
-        Error::unsupported(format!("{} has a name that a VMDK descriptor cannot hold", dst.display()))
-    })?;
-    let name = format!("{stem}-flat.vmdk");
-    let flat = dst.with_file_name(&name);
-    if !options.force && flat.symlink_metadata().is_ok() {
-        return Err(exists(&flat));
-    }
-    let text = flat_descriptor(disk.len(), &name, &options.write)?;
-    let file = Temporary::create(&flat)?;
-    let copied = copy_to_file(disk, &file.file, &options.copy)?;
-    let length = disk.len().next_multiple_of(512);
-    let failed = |error| Error::io(format!("write {}", flat.display()), error);
-    file.file.set_len(length).map_err(failed)?;
-    let descriptor = Temporary::create(dst)?;
-    descriptor
-        .file
-        .write_all_at(text.as_bytes(), 0)
-        .map_err(|error| Error::io(format!("write {}", dst.display()), error))?;
-    let converted = input.converted(Copied { bytes_total: length, ..copied })?;
-    file.rename(&flat, options.force, options.copy.sync)?;
-    descriptor.rename(dst, options.force, options.copy.sync)?;
-    Ok(converted)
-}
-
 /// Reads the disk in `src` and writes it to `dst`, which cannot go back, such as a pipe.
-pub fn convert_to_stream(
-    src: &Path,
+pub fn convert_to_stream<'o>(
+    src: impl Into<Origin<'o>>,
     format: Option<Format>,
     dst: &mut (dyn Write + Send),
     out: Format,
     options: &ConvertOptions<'_>,
 ) -> Result<Converted> {
-    let opened = open_path(src, &options.local(format, &std::env::temp_dir(), false))?;
-    let input = Input::new(src, opened, options);
+    let src = src.into();
+    let opened = open_unpacked(src.clone(), &options.local(format, options.temporary, false))?;
+    let input = Input::new(&src, opened, options);
     let output = write(Arc::clone(&input.disk), out, &options.write)?;
     let copied = write_in_order(&output, dst, &options.copy)?;
     dst.flush().map_err(|error| Error::io("write the last bytes", error))?;
@@ -167,8 +148,11 @@ struct Input {
 }
 
 impl Input {
-    fn new(path: &Path, opened: Opened, options: &ConvertOptions<'_>) -> Self {
-        let raw = if opened.format == Format::Raw { File::open(path).ok() } else { None };
+    fn new(origin: &Origin<'_>, opened: Opened, options: &ConvertOptions<'_>) -> Self {
+        let raw = match origin {
+            Origin::Path(path) if opened.format == Format::Raw => File::open(path).ok(),
+            _ => None,
+        };
         if !options.checksum {
             return Self { disk: opened.disk, hashed: None, raw };
         }
@@ -177,9 +161,10 @@ impl Input {
     }
 
     /// Makes `file` share its blocks with the file that is read, where that is the same file and the file system can.
-    fn cloned(&self, output: &Output, file: &File) -> Option<Copied> {
+    /// Then it has the holes of that file too, so not if zeros are to be written.
+    fn cloned(&self, output: &Output, file: &File, options: &CopyOptions<'_>) -> Option<Copied> {
         let Output::Layout(layout) = output else { return None };
-        let raw = self.raw.as_ref().filter(|_| Arc::ptr_eq(layout, &self.disk))?;
+        let raw = self.raw.as_ref().filter(|_| options.sparse && Arc::ptr_eq(layout, &self.disk))?;
         ioctl_ficlone(file, raw).ok()?;
         let bytes_total = file.metadata().ok()?.len();
         (bytes_total == layout.len()).then_some(Copied { bytes_data: 0, bytes_total })
@@ -235,7 +220,7 @@ pub fn write_in_order(output: &Output, out: &mut (dyn Write + Send), options: &C
                 source.read_at(&mut bytes, offset).map(|()| bytes)
             };
             let mut done = 0;
-            pipeline::in_order(pipeline::threads(options.threads), pieces, read, |bytes| {
+            pipeline::in_order(pipeline::threads(options.threads), PIECE, pieces, read, |bytes| {
                 out.write_all(&bytes).map_err(|error| Error::io(format!("write at byte {done}"), error))?;
                 done += bytes.len() as u64;
                 progress(done, total);

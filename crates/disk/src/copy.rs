@@ -54,12 +54,23 @@ pub struct Copied {
 
 /// Makes `file` hold the bytes of `source` and nothing else.
 pub fn copy_to_file(source: &dyn Source, file: &File, options: &CopyOptions<'_>) -> Result<Copied> {
+    copy_in_pieces(source, file, options, PIECE)
+}
+
+/// Makes `file` hold the bytes of `source` and nothing else; each thread reads `piece` bytes at once.
+pub(crate) fn copy_in_pieces(
+    source: &dyn Source,
+    file: &File,
+    options: &CopyOptions<'_>,
+    piece: u64,
+) -> Result<Copied> {
     let total = source.len();
     resize(file, total)?;
     let copy = Copy {
         source,
         file,
         options,
+        piece,
         pieces: Mutex::default(),
         writing: Mutex::default(),
         done: AtomicU64::new(0),
@@ -102,6 +113,7 @@ struct Copy<'a> {
     source: &'a dyn Source,
     file: &'a File,
     options: &'a CopyOptions<'a>,
+    piece: u64,
     pieces: Mutex<Pieces>,
     /// Held while writing: the kernel lets one thread at a time write to a file, and the others would spin for it
     /// instead of reading on. Says up to where the file was sent to the disk.
@@ -137,7 +149,7 @@ impl Copy<'_> {
             let offset = pieces.offset;
             if offset < pieces.data_end {
                 // Pieces begin at multiples of their size, as the blocks of the formats do.
-                let end = (offset / PIECE + 1).saturating_mul(PIECE).min(pieces.data_end);
+                let end = (offset / self.piece + 1).saturating_mul(self.piece).min(pieces.data_end);
                 pieces.offset = end;
                 return Ok(Some((offset, (end - offset) as usize)));
             }

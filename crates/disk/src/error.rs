@@ -40,7 +40,9 @@ impl Error {
 
     /// Makes an error for a failed read or write; `doing` completes "cannot ...".
     pub fn io(doing: impl fmt::Display, source: io::Error) -> Self {
-        Self { kind: ErrorKind::Io, message: format!("cannot {doing}"), hint: None, source: Some(source) }
+        let full = source.kind() == io::ErrorKind::StorageFull;
+        let hint = full.then(|| "free some room there, or write to another place".to_owned());
+        Self { kind: ErrorKind::Io, message: format!("cannot {doing}"), hint, source: Some(source) }
     }
 
     /// Shorthand for [`ErrorKind::Corrupt`].

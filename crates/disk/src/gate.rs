@@ -3,6 +3,7 @@
 //! That is every file that it names, the passphrase that it asks for, and which of several disks is meant.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -13,6 +14,23 @@ use crate::source::Source;
 /// The name of a backing file has at most this many bytes, as in QEMU.
 const MAX_NAME: u32 = 1023;
 
+/// What the key of an encrypted disk may cost. Its header says what each key slot needs, and whoever made it may have
+/// wanted it to be much; a slot that needs more is refused before anything is derived.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnlockLimits {
+    /// Bytes of memory for one derivation.
+    pub memory: u64,
+    /// About how long all tries may take together.
+    pub time: Duration,
+}
+
+/// So that opening a file stays below 256 MiB whatever it is wrapped in, and within the time that a person waits.
+impl Default for UnlockLimits {
+    fn default() -> Self {
+        Self { memory: 128 << 20, time: Duration::from_secs(10) }
+    }
+}
+
 /// Answers what an image asks for.
 pub trait Gate: Send + Sync {
     /// Opens the file called `name`, exactly as the image spells it, or refuses: a backing file, a parent, an external
@@ -22,6 +40,11 @@ pub trait Gate: Send + Sync {
     /// Returns the passphrase for an encrypted image, if there is one.
     fn passphrase(&self) -> Option<Zeroizing<Vec<u8>>> {
         None
+    }
+
+    /// Returns what the key of an encrypted image may cost.
+    fn unlock_limits(&self) -> UnlockLimits {
+        UnlockLimits::default()
     }
 
     /// Returns the name of the file that is meant in an archive of several, if one was chosen.
@@ -46,6 +69,7 @@ impl Gate for Deny {
 pub struct Given {
     files: Vec<(String, Arc<dyn Source>)>,
     passphrase: Option<Zeroizing<Vec<u8>>>,
+    unlock_limits: UnlockLimits,
     member: Option<String>,
 }
 
@@ -67,6 +91,13 @@ impl Given {
     #[must_use]
     pub fn with_passphrase(mut self, passphrase: Zeroizing<Vec<u8>>) -> Self {
         self.passphrase = Some(passphrase);
+        self
+    }
+
+    /// Lets the key of an encrypted image cost up to `limits`.
+    #[must_use]
+    pub fn with_unlock_limits(mut self, limits: UnlockLimits) -> Self {
+        self.unlock_limits = limits;
         self
     }
 
@@ -93,6 +124,10 @@ impl Gate for Given {
 
     fn passphrase(&self) -> Option<Zeroizing<Vec<u8>>> {
         self.passphrase.clone()
+    }
+
+    fn unlock_limits(&self) -> UnlockLimits {
+        self.unlock_limits
     }
 
     fn member(&self) -> Option<&str> {

@@ -2,7 +2,7 @@
 //!
 //! A [`Source`] is bytes by position. [`probe`](probe::probe) tells once which [`Format`] a file is in,
 //! [`open`](open::open) turns the file into the disk inside it, [`write`](write::write) turns a disk into the
-//! file that would hold it, and [`convert`](convert::convert) does both for local files.
+//! file that would hold it, and [`convert`](convert::convert) does both for files.
 //! Every file is taken for hostile: tables are bounded before they are loaded, no byte of the file is used for two
 //! places of the disk, nothing that an image names is opened unless a [`Gate`] grants it.
 #![forbid(unsafe_code)]
@@ -33,6 +33,7 @@ mod inflate;
 mod levels;
 mod mapped;
 mod opened;
+mod pair;
 mod pipeline;
 mod slice;
 mod stored;
@@ -51,9 +52,9 @@ pub use file::FileSource;
 pub use format::Format;
 pub use formats::ova::{appliance, verify_manifest};
 pub use formats::vmdk::flat_descriptor;
-pub use gate::{Deny, Gate, Given};
+pub use gate::{Deny, Gate, Given, UnlockLimits};
 pub use info::{Info, info, info_of};
-pub use local::{Local, LocalOptions, open_path, open_path_into, unpack_to_file};
+pub use local::{Local, LocalOptions, Origin, open_unpacked, open_unpacked_into, unpack_to_file};
 pub use map::{Map, map};
 pub use open::open;
 pub use opened::Opened;

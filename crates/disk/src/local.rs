@@ -1,30 +1,76 @@
-//! Opening local files: one that is compressed as a whole and can only be read in order is unpacked into a file first.
+//! Opening files that may be compressed as a whole: one that can only be read in order is unpacked into a local file first.
 
 use std::fs::File;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use uuid::Uuid;
 
-use crate::error::{Error, Result};
+use crate::copy::{CopyOptions, copy_in_pieces};
+use crate::error::{Error, ErrorKind, Result};
 use crate::file::FileSource;
 use crate::format::Format;
 use crate::gate::{Deny, Gate};
 use crate::open::{open, open_content};
 use crate::opened::Opened;
-use crate::pipeline::{in_order, threads};
+use crate::pipeline::in_order;
 use crate::probe::probe;
 use crate::source::Source;
 use crate::wrap::{UnpackLimits, is_wrapper, seekable, unpack};
 use crate::write::Progress;
 use crate::zeros::write_sparse;
 
-/// What is unpacked and written at once.
+/// What is unpacked and written at once: a whole frame of our own files.
 const PIECE: u64 = 2 << 20;
 
-/// How a local file is opened.
+/// A file that is read: one that has a name here, or one that lies anywhere else.
+#[derive(Clone)]
+pub enum Origin<'a> {
+    /// A local file or block device.
+    Path(&'a Path),
+    /// Bytes by position.
+    Source(Arc<dyn Source>),
+}
+
+impl<'a> From<&'a Path> for Origin<'a> {
+    fn from(path: &'a Path) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl<'a> From<&'a PathBuf> for Origin<'a> {
+    fn from(path: &'a PathBuf) -> Self {
+        Self::Path(path)
+    }
+}
+
+impl From<Arc<dyn Source>> for Origin<'_> {
+    fn from(source: Arc<dyn Source>) -> Self {
+        Self::Source(source)
+    }
+}
+
+impl Origin<'_> {
+    fn open(&self) -> Result<Arc<dyn Source>> {
+        match self {
+            Self::Path(path) => Ok(Arc::new(FileSource::open(path)?)),
+            Self::Source(source) => Ok(Arc::clone(source)),
+        }
+    }
+
+    /// Returns the folder that the file lies in, or that in which the program works.
+    fn folder(&self) -> &Path {
+        let folder = match self {
+            Self::Path(path) => path.parent().filter(|folder| !folder.as_os_str().is_empty()),
+            Self::Source(_) => None,
+        };
+        folder.unwrap_or(Path::new("."))
+    }
+}
+
+/// How a file is opened.
 #[derive(Clone)]
 pub struct LocalOptions<'a> {
     /// The format of the file; it is probed if none is given.
@@ -51,7 +97,7 @@ impl Default for LocalOptions<'_> {
     }
 }
 
-/// A local file that was opened.
+/// A file that was opened.
 #[derive(Debug)]
 pub struct Local {
     /// The disk in it.
@@ -62,24 +108,30 @@ pub struct Local {
     pub unpacked: Option<u64>,
 }
 
-/// Opens the disk in the file at `path`.
+/// Opens the disk in the file `origin`.
 ///
 /// A compressed file that can only be read in order is unpacked into a file that has no name and vanishes with the answer.
-pub fn open_path(path: &Path, options: &LocalOptions<'_>) -> Result<Opened> {
-    let folder = options.folder.or_else(|| path.parent().filter(|folder| !folder.as_os_str().is_empty()));
-    open_local(path, options, || nameless(folder.unwrap_or(Path::new(".")))).map(|local| local.opened)
+pub fn open_unpacked<'a>(origin: impl Into<Origin<'a>>, options: &LocalOptions<'_>) -> Result<Opened> {
+    let origin = origin.into();
+    let folder = options.folder.unwrap_or(origin.folder());
+    open_with_room(&origin, options, || nameless(folder)).map(|local| local.opened)
 }
 
-/// Opens the disk in the file at `path` as [`open_path`] does, except that a content which must be unpacked is unpacked into
-/// `file`, which must be empty and open for reading and writing.
+/// Opens the disk in the file `origin` as [`open_unpacked`] does, except that a content which must be unpacked is unpacked
+/// into `file`, which must be empty and open for reading and writing.
 ///
 /// If [`Local::unpacked`] is set and [`Local::inner`] is raw or iso, `file` is a sparse copy of the bare disk afterwards.
-pub fn open_path_into(path: &Path, options: &LocalOptions<'_>, file: &File) -> Result<Local> {
-    open_local(path, options, || file.try_clone().map_err(|error| Error::io("share the file", error)))
+pub fn open_unpacked_into<'a>(origin: impl Into<Origin<'a>>, options: &LocalOptions<'_>, file: &File) -> Result<Local> {
+    let room = || file.try_clone().map_err(|error| Error::io("share the file", error));
+    open_with_room(&origin.into(), options, room)
 }
 
-fn open_local(path: &Path, options: &LocalOptions<'_>, room: impl FnOnce() -> Result<File>) -> Result<Local> {
-    let source: Arc<dyn Source> = Arc::new(FileSource::open(path)?);
+fn open_with_room(
+    origin: &Origin<'_>,
+    options: &LocalOptions<'_>,
+    room: impl FnOnce() -> Result<File>,
+) -> Result<Local> {
+    let source = origin.open()?;
     let format = match options.format {
         Some(format) => format,
         None => probe(&*source)?,
@@ -103,7 +155,7 @@ fn open_local(path: &Path, options: &LocalOptions<'_>, room: impl FnOnce() -> Re
     Ok(Local { opened, inner, unpacked: Some(written) })
 }
 
-fn is_bare(format: Format) -> bool {
+pub(crate) fn is_bare(format: Format) -> bool {
     matches!(format, Format::Raw | Format::Iso)
 }
 
@@ -128,54 +180,31 @@ pub fn unpack_to_file(
         piece.truncate(length);
         Some(Ok((piece, unpacker.position())))
     });
+    let (mut length, mut written) = (0, 0);
     // One thread unpacks while this one writes.
-    write_pieces(1, file, pieces, Ok, |position| {
+    in_order(1, PIECE, pieces, Ok, |(piece, position)| {
+        written += write_sparse(file, &piece, length)?;
+        length += piece.len() as u64;
         if let Some(progress) = progress {
             progress(position, total);
         }
-    })
-}
-
-/// Copies `content` into `file`, which must be empty, in several threads; zeros become holes. Returns the bytes written.
-fn copy(content: &dyn Source, file: &File, options: &LocalOptions<'_>) -> Result<u64> {
-    let total = content.len();
-    if total > options.limits.output {
-        return Err(Error::new(
-            crate::error::ErrorKind::TooLarge,
-            format!("the compressed file holds {total} bytes, and {} are allowed", options.limits.output),
-        ));
-    }
-    let read = |offset: u64| {
-        let mut piece = vec![0; (total - offset).min(PIECE) as usize];
-        content.read_at(&mut piece, offset)?;
-        let end = offset + piece.len() as u64;
-        Ok((piece, end))
-    };
-    let offsets = (0..total.div_ceil(PIECE)).map(|number| Ok(number * PIECE));
-    write_pieces(threads(options.threads), file, offsets, read, |end| {
-        if let Some(progress) = options.progress {
-            progress(end, total);
-        }
-    })
-}
-
-/// Writes what `make` makes of `items`, one after the other, to `file`; tells `done` the number that comes with each.
-fn write_pieces<T: Send>(
-    threads: usize,
-    file: &File,
-    items: impl Iterator<Item = Result<T>> + Send,
-    make: impl Fn(T) -> Result<(Vec<u8>, u64)> + Sync,
-    done: impl Fn(u64),
-) -> Result<u64> {
-    let (mut length, mut written) = (0, 0);
-    in_order(threads, items, make, |(piece, number)| {
-        written += write_sparse(file, &piece, length)?;
-        length += piece.len() as u64;
-        done(number);
         Ok(())
     })?;
     file.set_len(length).map_err(|error| Error::io(format!("make the file {length} bytes long"), error))?;
     Ok(written)
+}
+
+/// Copies `content` into `file`, which must be empty; zeros become holes. Returns the bytes written.
+fn copy(content: &dyn Source, file: &File, options: &LocalOptions<'_>) -> Result<u64> {
+    let total = content.len();
+    if total > options.limits.output {
+        return Err(Error::new(
+            ErrorKind::TooLarge,
+            format!("the compressed file holds {total} bytes, and {} are allowed", options.limits.output),
+        ));
+    }
+    let copy = CopyOptions { threads: options.threads, sparse: true, sync: false, progress: options.progress };
+    copy_in_pieces(content, file, &copy, PIECE).map(|copied| copied.bytes_data)
 }
 
 /// Makes a file in `folder` that has no name, so that nothing is left behind however the program ends.

@@ -8,8 +8,10 @@ use std::thread;
 
 use crate::error::Result;
 
-/// Finished pieces wait for earlier ones up to this many for each thread; memory is bounded by it.
+/// Pieces are begun before earlier ones were taken, up to this many for each thread.
 const AHEAD: u64 = 4;
+/// Pieces that were begun and not taken yet hold at most this many bytes together, or are one.
+const MEMORY: u64 = 48 << 20;
 
 struct State<I, R> {
     items: I,
@@ -48,18 +50,20 @@ pub(crate) fn threads(threads: usize) -> usize {
 }
 
 /// Runs `make` on every item of `items` in `threads` threads and gives what it made to `take`, in order, in the calling
-/// thread. Stops at the first error of any of them. `items` is asked by one thread at a time.
+/// thread. Stops at the first error of any of them. `items` is asked by one thread at a time. An item and what is made
+/// of it hold about `bytes` bytes of memory: of large ones, fewer are made at once.
 pub(crate) fn in_order<T: Send, R: Send>(
     threads: usize,
+    bytes: u64,
     items: impl Iterator<Item = Result<T>> + Send,
     make: impl Fn(T) -> Result<R> + Sync,
     mut take: impl FnMut(R) -> Result<()>,
 ) -> Result<()> {
     let state = State { items, next: 0, made: BTreeMap::new(), wanted: 0, end: None };
     let shared = Shared { state: Mutex::new(state), changed: Condvar::new() };
-    let ahead = AHEAD * threads as u64;
+    let ahead = (MEMORY / bytes.max(1)).clamp(1, AHEAD * threads as u64);
     thread::scope(|scope| {
-        for _ in 0..threads {
+        for _ in 0..ahead.min(threads as u64) {
             scope.spawn(|| work(&shared, ahead, &make));
         }
         // Also when `take` panics, or the scope would wait for threads that wait for it.
@@ -147,6 +151,8 @@ impl<I, R> Drop for StopOnPanic<'_, I, R> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use super::*;
     use crate::error::Error;
 
@@ -156,6 +162,7 @@ mod tests {
             let mut taken = Vec::new();
             in_order(
                 threads,
+                1,
                 (0..1000_u64).map(Ok),
                 |item| Ok(item * 2),
                 |made| {
@@ -172,22 +179,36 @@ mod tests {
     fn the_first_error_ends_it() {
         let mut taken = 0;
         let wrong = |item: u64| if item == 500 { Err(Error::corrupt("500")) } else { Ok(item) };
-        let result = in_order(3, (0..).map(Ok), wrong, |_| {
+        let result = in_order(3, 1, (0..).map(Ok), wrong, |_| {
             taken += 1;
             Ok(())
         });
         assert_eq!((result.unwrap_err().to_string().as_str(), taken), ("500", 500));
-        let result =
-            in_order(
-                3,
-                (0..).map(Ok),
-                Ok::<u64, Error>,
-                |item| {
-                    if item == 7 { Err(Error::corrupt("full")) } else { Ok(()) }
-                },
-            );
+        let result = in_order(3, 1, (0..).map(Ok), Ok::<u64, Error>, |item| {
+            if item == 7 { Err(Error::corrupt("full")) } else { Ok(()) }
+        });
         assert_eq!(result.unwrap_err().to_string(), "full");
         let items = (0..).map(|item| if item == 9 { Err(Error::corrupt("end")) } else { Ok(item) });
-        assert_eq!(in_order(2, items, Ok::<u64, Error>, |_| Ok(())).unwrap_err().to_string(), "end");
+        assert_eq!(in_order(2, 1, items, Ok::<u64, Error>, |_| Ok(())).unwrap_err().to_string(), "end");
+    }
+
+    /// Of pieces that are large, no more are begun than the memory holds, whatever the number of threads.
+    #[test]
+    fn large_pieces_are_few() {
+        for (bytes, most) in [(MEMORY * 2, 1), (MEMORY / 3, 3), (1, AHEAD * 8)] {
+            let (begun, taken, peak) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+            let make = |()| {
+                let held = begun.fetch_add(1, Ordering::SeqCst) + 1 - taken.load(Ordering::SeqCst);
+                peak.fetch_max(held, Ordering::SeqCst);
+                Ok(())
+            };
+            in_order(8, bytes, std::iter::repeat_n((), 200).map(Ok), make, |()| {
+                taken.fetch_add(1, Ordering::SeqCst);
+                Ok(())
+            })
+            .unwrap();
+            // One more may be in the hands of the one who takes.
+            assert!(peak.into_inner() <= most + 1, "{bytes}");
+        }
     }
 }

@@ -8,8 +8,8 @@ use uuid::{Builder, Uuid};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ExtentKind, Source};
 
-/// The map of a disk has at most this many runs of stored units, which take 16 bytes each.
-const MAX_RUNS: usize = 16 << 20;
+/// The map of a disk has at most this many runs of stored units, which take 16 bytes each: 128 MiB in all.
+const MAX_RUNS: usize = 8 << 20;
 
 /// Neighbouring stored units.
 #[derive(Debug, Clone, Copy)]

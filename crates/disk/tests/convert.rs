@@ -65,6 +65,36 @@ fn holes_and_zeros_become_holes() {
     assert_eq!(std::fs::read(folder.path("used")).unwrap(), disk);
 }
 
+/// Where zeros are to be written, no way of copying leaves holes.
+#[test]
+fn zeros_are_written_if_that_is_asked_for() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = Folder::new();
+    let mut disk = vec![0; 8 << 20];
+    disk[(3 << 20) + 5] = 1;
+    let raw = folder.write("raw", &disk);
+    let wrapped = |kind: &str| {
+        let path = folder.path(kind);
+        let mut options = ConvertOptions::default();
+        options.write.set("wrap", kind);
+        convert(&raw, None, &path, Format::Raw, &options).unwrap();
+        path
+    };
+    let image = folder.image("qcow2", &raw, "qcow2", &[]);
+    for source in [raw.clone(), wrapped("gzip"), wrapped("zstd"), image] {
+        for (sparse, stream) in [(true, false), (false, false), (false, true)] {
+            let out = folder.path("out");
+            let copy = CopyOptions { sparse, ..CopyOptions::default() };
+            // The checksum makes another way of it.
+            let options = ConvertOptions { copy, force: true, checksum: stream, ..ConvertOptions::default() };
+            convert(&source, None, &out, Format::Raw, &options).unwrap();
+            assert!(std::fs::read(&out).unwrap() == disk);
+            let kept = std::fs::metadata(&out).unwrap().blocks() * 512;
+            assert_eq!(kept >= 8 << 20, !sparse, "{source:?}: {kept} bytes with sparse: {sparse}");
+        }
+    }
+}
+
 #[test]
 fn progress_reaches_the_end() {
     let folder = Folder::new();

@@ -1,8 +1,10 @@
 //! The command line, from outside: the main job, every other command, exit codes, files of the first start.
 
+mod disk_files;
 mod files;
 mod main_job;
 mod once;
+mod remote_disks;
 mod resuming;
 mod transfers;
 mod verbs;

@@ -1,37 +1,12 @@
 //! A data directory whose disk is full: uploads are refused with a sentence, and go on when there is room again.
 
-use std::path::{Path, PathBuf};
-
 use serde_json::json;
-use tests::{Molde, Options, Random, command, disks, run, tool};
-
-/// A file system in memory, for as long as the value lives.
-struct Tmpfs(PathBuf);
-
-impl Tmpfs {
-    fn mount(path: &Path) -> Self {
-        let id = tool("id", ["-u"]);
-        assert_eq!(id.trim(), "0", "this test mounts a small file system, which only root may: run it as root");
-        std::fs::create_dir(path).unwrap();
-        tool("mount", ["-t", "tmpfs", "-o", "size=48m", "molde-tests", path.to_str().unwrap()]);
-        Self(path.to_owned())
-    }
-
-    fn enlarge(&self) {
-        tool("mount", ["-o", "remount,size=256m", self.0.to_str().unwrap()]);
-    }
-}
-
-impl Drop for Tmpfs {
-    fn drop(&mut self) {
-        run(&mut command("umount", [&self.0]));
-    }
-}
+use tests::{Molde, Options, Random, Tmpfs, disks};
 
 #[test]
 fn a_full_disk_is_told_and_nothing_is_stuck() {
     let folder = tempfile::tempdir().unwrap();
-    let disk = Tmpfs::mount(&folder.path().join("small"));
+    let disk = Tmpfs::mount(&folder.path().join("small"), 48);
     let molde = Molde::start_with(Options { data: Some(disk.0.join("data")), ..Options::default() });
     molde.make_bucket("files");
     let raw = molde.file("disk.raw");
@@ -71,7 +46,7 @@ fn a_full_disk_is_told_and_nothing_is_stuck() {
     });
     assert!(molde.s3().get("files", "kept") == kept, "what was acknowledged is intact");
 
-    disk.enlarge();
+    disk.enlarge(256);
     let answer = molde.s3().put("files", "large", &large);
     assert_eq!(answer.status, 200, "{}", answer.text());
     assert!(molde.s3().get("files", "large") == large);

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use disk::{CheckOptions, FileSource};
+use disk::CheckOptions;
 use serde_json::json;
 
-use super::input::{Input, Local};
+use super::input::{DiskFile, Input};
 use crate::error::{Failure, Result};
 use crate::output::{Output, line, print_json};
 use crate::progress;
@@ -14,7 +14,7 @@ use crate::progress;
 /// Reads a whole disk file and reports what is damaged, by its position in the disk.
 #[derive(Debug, Args)]
 pub struct Check {
-    /// The file, or - for standard input
+    /// The file, its address (http, https), or - for standard input
     file: PathBuf,
     #[command(flatten)]
     input: Input,
@@ -25,13 +25,13 @@ pub struct Check {
 
 impl Check {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let file = Local::new(self.file)?;
-        let source = std::sync::Arc::new(FileSource::open(file.path())?);
+        let file = DiskFile::find(&self.file)?;
+        let source = file.source()?;
         let format = match self.input.format {
             Some(format) => format,
             None => disk::probe(&*source)?,
         };
-        let bar = progress::bytes(&file.path().display().to_string(), 0);
+        let bar = progress::bytes(&file.name(), 0);
         let told = |done: u64, total: u64| {
             bar.set_length(total);
             bar.set_position(done);

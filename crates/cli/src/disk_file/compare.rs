@@ -6,7 +6,7 @@ use clap::Args;
 use disk::{COMPARED_BLOCK, CompareOptions, Format};
 use serde_json::json;
 
-use super::input::Input;
+use super::input::{DiskFile, Input};
 use crate::error::{Failure, Result};
 use crate::output::{Output, line, print_json};
 use crate::progress;
@@ -14,9 +14,9 @@ use crate::progress;
 /// Finds out whether two files hold the same disk; fails if they do not.
 #[derive(Debug, Args)]
 pub struct Compare {
-    /// One file
+    /// One file, or its address (http, https)
     first: PathBuf,
-    /// The other file
+    /// The other file, or its address
     second: PathBuf,
     #[command(flatten)]
     input: Input,
@@ -33,8 +33,8 @@ pub struct Compare {
 
 impl Compare {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let first = self.input.open(&self.first)?.disk;
-        let second = self.input.open_as(&self.second, self.second_format)?.disk;
+        let first = self.input.open(&DiskFile::find(&self.first)?)?.disk;
+        let second = self.input.open_as(&DiskFile::find(&self.second)?, self.second_format)?.disk;
         let bar = progress::bytes("compare", 0);
         let told = |done: u64, total: u64| {
             bar.set_length(total);

@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use disk::{ConvertOptions, CopyOptions, Format, WriteOptions};
 use serde_json::json;
 
-use super::input::{Input, Local};
+use super::input::{DiskFile, Input};
 use super::options_help;
+use super::remote::address;
 use crate::error::{Failure, Result};
 use crate::output::{Output, print_json};
 use crate::{passphrase, progress};
@@ -17,7 +18,7 @@ use crate::{passphrase, progress};
 #[derive(Debug, Args)]
 #[command(after_long_help = options_help())]
 pub struct Convert {
-    /// The file to read, or - for standard input
+    /// The file to read, its address (http, https), or - for standard input
     source: PathBuf,
     /// The file to write, or - for standard output where the format can be written from its beginning to its end
     target: PathBuf,
@@ -62,14 +63,19 @@ enum Sparse {
 
 impl Convert {
     pub(super) fn run(self, output: Output) -> Result<()> {
+        if address(&self.target).is_some() {
+            return Err(Failure::new("a disk is written to a local file, not to an address")
+                .with_hint("write it to a file or to standard output, and send that with another program"));
+        }
         let write = self.write_options()?;
         let gate = self.input.gate()?;
-        let source = Local::new(self.source)?;
+        let source = DiskFile::find(&self.source)?;
         let bar = progress::bytes(&self.target.display().to_string(), 0);
         let told = |done: u64, total: u64| {
             bar.set_length(total);
             bar.set_position(done);
         };
+        let temporary = std::env::temp_dir();
         let options = ConvertOptions {
             copy: CopyOptions {
                 threads: usize::from(self.threads),
@@ -81,6 +87,7 @@ impl Convert {
             checksum: self.checksum,
             write,
             gate: &gate,
+            temporary: Some(&temporary),
         };
         let to_stdout = self.target == Path::new("-");
         let converted = if to_stdout {
@@ -89,9 +96,9 @@ impl Convert {
                     .with_hint("send standard output to a file or another program"));
             }
             let mut stdout = io::stdout();
-            disk::convert_to_stream(source.path(), self.input.format, &mut stdout, self.output_format, &options)?
+            disk::convert_to_stream(source.origin(), self.input.format, &mut stdout, self.output_format, &options)?
         } else {
-            disk::convert(source.path(), self.input.format, &self.target, self.output_format, &options)?
+            disk::convert(source.origin(), self.input.format, &self.target, self.output_format, &options)?
         };
         bar.finish_and_clear();
         let sha256 = converted.sha256.map(hex::encode);

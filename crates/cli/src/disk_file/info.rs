@@ -1,21 +1,20 @@
 //! `molde disk info`: what is known of a disk file without reading its data.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use disk::appliance::{Bus, Firmware};
-use disk::{Appliance, FileSource, Format, Source};
+use disk::{Appliance, Format};
 use serde_json::{Value, json};
 
-use super::input::Input;
+use super::input::{DiskFile, Input};
 use crate::error::Result;
 use crate::output::{Output, print_json};
 
 /// Shows the format and the size of a disk file.
 #[derive(Debug, Args)]
 pub struct Info {
-    /// The file
+    /// The file, its address (http, https), or - for standard input
     file: PathBuf,
     #[command(flatten)]
     input: Input,
@@ -26,22 +25,23 @@ pub struct Info {
 
 impl Info {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let file = Arc::new(FileSource::open(&self.file)?);
-        if !self.input.has_passphrase() && disk::probe(&*file)? == Format::Luks {
+        let file = DiskFile::find(&self.file)?;
+        let source = file.source()?;
+        if !self.input.has_passphrase() && disk::probe(&*source)? == Format::Luks {
             return self.show(
                 output,
                 &json!({
-                    "file": self.file,
+                    "file": file.name(),
                     "format": Format::Luks.as_str(),
-                    "file_size": file.len(),
+                    "file_size": source.len(),
                     "notes": ["the disk is encrypted: --passphrase-file FILE shows more"],
                 }),
             );
         }
-        let opened = self.input.open(&self.file)?;
-        let info = disk::info_of(&opened, file.len())?;
+        let opened = self.input.open(&file)?;
+        let info = disk::info_of(&opened, source.len())?;
         let mut value = json!({
-            "file": self.file,
+            "file": file.name(),
             "format": info.format.as_str(),
             "variant": info.variant,
             "virtual_size": info.virtual_size,
@@ -51,7 +51,7 @@ impl Info {
             "notes": info.notes,
         });
         if info.format == Format::Ova {
-            value["appliance"] = appliance(&disk::appliance(file)?);
+            value["appliance"] = appliance(&disk::appliance(source)?);
         }
         self.show(output, &value)
     }

@@ -7,14 +7,14 @@ use clap::Args;
 use disk::ExtentKind;
 use serde_json::json;
 
-use super::input::{Input, Local};
+use super::input::{DiskFile, Input};
 use crate::error::Result;
 use crate::output::Output;
 
 /// Lists which parts of a disk hold data and which are zero, without reading its data.
 #[derive(Debug, Args)]
 pub struct Map {
-    /// The file, or - for standard input
+    /// The file, its address (http, https), or - for standard input
     file: PathBuf,
     #[command(flatten)]
     input: Input,
@@ -25,8 +25,8 @@ pub struct Map {
 
 impl Map {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let file = Local::new(self.file)?;
-        let opened = self.input.open(file.path())?;
+        let file = DiskFile::find(&self.file)?;
+        let opened = self.input.open(&file)?;
         let json = self.json || output == Output::Json;
         // The list can be long, so each line goes out as it is known.
         let mut out = BufWriter::new(io::stdout().lock());

@@ -1,20 +1,20 @@
 //! `molde disk serve`: a disk for NBD clients, read-only, until the command is interrupted.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use nbd::{Address, Export, Exports, Limits, Server, Tls};
 use serde_json::json;
 
-use super::input::Input;
+use super::input::{DiskFile, Input};
 use crate::error::{Failure, Result};
 use crate::output::{Output, line, print_json};
 
 /// Serves the disk in a file read-only, for example to `qemu-img`, `qemu-nbd` or a virtual machine, until it is interrupted.
 #[derive(Debug, Args)]
 pub struct Serve {
-    /// The file
+    /// The file, its address (http, https), or - for standard input
     file: PathBuf,
     #[command(flatten)]
     input: Input,
@@ -43,13 +43,14 @@ pub struct Serve {
 
 impl Serve {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let opened = self.input.open(&self.file)?;
+        let file = DiskFile::find(&self.file)?;
+        let opened = self.input.open(&file)?;
         let address = match &self.socket {
             Some(path) => Address::Unix(path.clone()),
             None => Address::Tcp(self.listen),
         };
         let size = opened.disk.len();
-        let description = format!("{} ({})", file_name(&self.file), opened.format);
+        let description = format!("{} ({})", file.name().rsplit('/').next().unwrap_or_default(), opened.format);
         let export = Export { name: self.name.clone(), description, disk: opened.disk };
         let exports = Exports::new(vec![export]).map_err(|error| Failure::new(error.to_string()))?;
         let tls = self.tls()?;
@@ -92,8 +93,4 @@ async fn interrupted() {
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }

@@ -1,7 +1,8 @@
 //! A content that is kept in frames, each of which is unpacked alone: zstd frames and xz blocks.
 //!
-//! Unpacked frames stay in memory up to a bound, which holds for those that are being unpacked too. One frame is unpacked by
-//! one thread; another one that wants it takes the next frame meanwhile, so that reading in order uses all cores.
+//! Unpacked frames stay in memory up to a bound, which holds also for those that are being unpacked, with their packed bytes
+//! and the memory of the decoder: of large frames fewer are unpacked at once, whatever the number of threads. One frame is
+//! unpacked by one thread; another one that wants it takes the next frame meanwhile, so that reading in order uses all cores.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,8 +16,13 @@ use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 pub(super) const MAX_FRAME: u64 = 64 << 20;
 /// The largest number of frames; each takes 24 bytes of memory.
 pub(super) const MAX_FRAMES: usize = 1 << 20;
-/// Frames in memory take at most this many bytes, or three times the largest frame if that is more.
-const MEMORY: u64 = 96 << 20;
+/// Frames in memory take at most this many bytes, or what unpacking the largest one takes if that is more. A whole conversion
+/// then stays below 128 MiB: two frames of 24 MiB, as `xz` makes them, are unpacked at once.
+const MEMORY: u64 = 88 << 20;
+/// Files with a frame that takes more than this are unpacked in order only, so that a process stays below 256 MiB.
+const MAX_COST: u64 = 144 << 20;
+/// Frames up to this size are unpacked straight into the buffer of who reads a whole one; that memory is not counted.
+const MAX_DIRECT: u64 = 2 << 20;
 /// Threads that wait look for work among so many frames ahead.
 const AHEAD: usize = 4;
 /// One extent is put together from at most this many frames.
@@ -45,7 +51,6 @@ pub(super) struct Frame {
 pub(super) struct Frames {
     frames: Vec<Frame>,
     size: u64,
-    largest: u64,
 }
 
 impl Frames {
@@ -70,7 +75,6 @@ impl Frames {
         if length > 0 {
             self.frames.push(Frame { start: self.size, packed_at, packed_length, mark });
             self.size += length;
-            self.largest = self.largest.max(length);
         }
         true
     }
@@ -78,6 +82,9 @@ impl Frames {
 
 /// Unpacks one frame into a buffer of its exact length.
 pub(super) trait Codec: Send + Sync {
+    /// Returns how many bytes of memory unpacking `length` bytes takes besides them and the packed ones.
+    fn memory(&self, length: u64) -> u64;
+
     fn unpack(&self, packed: &[u8], mark: u8, out: &mut [u8]) -> Decoded<()>;
 }
 
@@ -89,12 +96,36 @@ pub(super) struct FramedContent<C> {
     codec: C,
     state: Mutex<State>,
     changed: Condvar,
-    /// For packed bytes: as many as there were threads that unpacked at once.
-    buffers: Mutex<Vec<Vec<u8>>>,
+    buffers: Mutex<Buffers>,
     /// The last frame that was found to be all zeros: others are often the same, byte for byte.
     zeros: Mutex<ZeroFrame>,
     /// Bytes of content that were looked into for zeros.
     looked: AtomicU64,
+}
+
+/// Buffers for packed bytes that no thread uses now. They are kept, because the allocator does not give the memory of large
+/// ones back when another thread wants as much.
+#[derive(Default)]
+struct Buffers {
+    idle: Vec<Vec<u8>>,
+    bytes: u64,
+    /// What all of them may hold.
+    most: u64,
+}
+
+impl Buffers {
+    fn take(&mut self) -> Vec<u8> {
+        let buffer = self.idle.pop().unwrap_or_default();
+        self.bytes -= buffer.capacity() as u64;
+        buffer
+    }
+
+    fn give(&mut self, buffer: Vec<u8>) {
+        if self.bytes + buffer.capacity() as u64 <= self.most {
+            self.bytes += buffer.capacity() as u64;
+            self.idle.push(buffer);
+        }
+    }
 }
 
 /// The packed bytes of zeros, and how many zeros these are.
@@ -107,29 +138,48 @@ struct ZeroFrame {
 /// A frame in memory.
 struct Kept {
     number: usize,
-    /// What it takes of [`State::memory`].
-    cost: u64,
+    length: u64,
     /// Its content, unless it is being unpacked.
     bytes: Option<Arc<Vec<u8>>>,
+}
+
+impl Kept {
+    /// Returns whether it is unpacked and nobody reads it.
+    fn is_idle(&self) -> bool {
+        self.bytes.as_ref().is_some_and(|bytes| Arc::strong_count(bytes) == 1)
+    }
 }
 
 /// The frames in memory; the one that was used last is the last.
 #[derive(Default)]
 struct State {
     kept: VecDeque<Kept>,
-    /// What all of them take.
-    cost: u64,
-    /// What they may take.
-    memory: u64,
+    /// Bytes of all of them, and how many these may be.
+    bytes: u64,
+    most: u64,
+    /// Those that are being unpacked, and how many these may be.
+    unpacking: u64,
+    at_once: u64,
 }
 
 impl<C: Codec> FramedContent<C> {
-    pub(super) fn new(file: Arc<dyn Source>, frames: Frames, codec: C) -> Self {
-        let Frames { frames, size, largest } = frames;
-        // So that one of the largest can be unpacked while another one is read.
-        let state = Mutex::new(State { memory: MEMORY.max(3 * largest), ..State::default() });
-        let (buffers, zeros) = Default::default();
-        Self { file, frames, size, codec, state, changed: Condvar::new(), buffers, zeros, looked: AtomicU64::new(0) }
+    /// Returns the content that `frames` make up, or nothing if one of them takes too much memory.
+    pub(super) fn new(file: Arc<dyn Source>, frames: Frames, codec: C) -> Option<Self> {
+        let Frames { frames, size } = frames;
+        let (state, changed, buffers, zeros, looked) = Default::default();
+        let mut content = Self { file, frames, size, codec, state, changed, buffers, zeros, looked };
+        let largest = |of: &dyn Fn(usize) -> u64| (0..content.frames.len()).map(of).max().unwrap_or(0);
+        let (cost, length) = (largest(&|number| content.cost(number)), largest(&|number| content.length(number)));
+        let packed = largest(&|number| content.frames[number].packed_length.into());
+        let memory = MEMORY.max(cost);
+        // So many of the largest are unpacked at once.
+        let at_once = memory / cost.max(1);
+        // Packed bytes and decoders keep their memory when a frame is unpacked, so it is not there for content.
+        let most = memory - at_once.saturating_mul(packed + content.codec.memory(length)).min(memory - length);
+        content.buffers =
+            Mutex::new(Buffers { most: at_once.saturating_mul(packed).min(MEMORY), ..Buffers::default() });
+        content.state = Mutex::new(State { most, at_once, ..State::default() });
+        (cost <= MAX_COST).then_some(content)
     }
 
     /// Returns the number of the frame that holds byte `offset` of the content.
@@ -145,14 +195,20 @@ impl<C: Codec> FramedContent<C> {
         self.end(number) - self.frames[number].start
     }
 
+    /// Returns what unpacking frame `number` takes in memory.
+    fn cost(&self, number: usize) -> u64 {
+        let length = self.length(number);
+        length + u64::from(self.frames[number].packed_length) + self.codec.memory(length)
+    }
+
     fn unpack(&self, number: usize, out: &mut [u8]) -> Result<()> {
         let frame = &self.frames[number];
         let buffers = || self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut packed = buffers().pop().unwrap_or_default();
+        let mut packed = buffers().take();
         packed.resize(frame.packed_length as usize, 0);
         self.file.read_at(&mut packed, frame.packed_at)?;
         let unpacked = self.codec.unpack(&packed, frame.mark, out);
-        buffers().push(packed);
+        buffers().give(packed);
         unpacked.map_err(|fault| match fault {
             Fault::Damaged(how) => {
                 Error::corrupt(format!("the compressed data at byte {} are damaged: {how}", frame.packed_at))
@@ -249,45 +305,38 @@ impl State {
         Some(bytes)
     }
 
-    /// Makes room for frame `number` and takes it, if that is possible and nobody else did; returns a buffer for it, which
-    /// is that of a frame that had to go. So the memory stays with those who use it, whichever threads these are.
+    /// Makes room for frame `number` of `length` bytes and takes it, if that is possible and nobody else did; returns a
+    /// buffer for it, which is that of a frame that had to go. So the memory stays with those who use it, whichever
+    /// threads these are.
     fn begin(&mut self, number: usize, length: u64) -> Option<Vec<u8>> {
-        if self.position(number).is_some() {
+        if self.position(number).is_some() || self.unpacking == self.at_once {
             return None;
         }
         let mut buffer = Vec::new();
-        // Besides the content there are the packed bytes and the memory of the decoder.
-        let cost = 2 * length;
-        while self.cost + cost > self.memory {
-            let idle = |kept: &Kept| kept.bytes.as_ref().is_some_and(|bytes| Arc::strong_count(bytes) == 1);
-            let oldest = self.kept.iter().position(idle)?;
+        while self.bytes + length > self.most {
+            let oldest = self.kept.iter().position(Kept::is_idle)?;
             buffer = self.remove(oldest).and_then(Arc::into_inner).unwrap_or_default();
         }
-        self.kept.push_back(Kept { number, cost, bytes: None });
-        self.cost += cost;
-        Some(buffer)
+        self.kept.push_back(Kept { number, length, bytes: None });
+        self.bytes += length;
+        self.unpacking += 1;
+        // A buffer that is larger than the frame would take more than is counted for it.
+        Some(if buffer.capacity() as u64 > length { Vec::new() } else { buffer })
     }
 
     fn remove(&mut self, at: usize) -> Option<Arc<Vec<u8>>> {
         let kept = self.kept.remove(at)?;
-        self.cost -= kept.cost;
+        self.bytes -= kept.length;
         kept.bytes
     }
 
     /// Ends the unpacking of frame `number`, which gave `bytes` or failed.
     fn end(&mut self, number: usize, bytes: Option<Arc<Vec<u8>>>) {
         let Some(at) = self.position(number) else { return };
+        self.unpacking -= 1;
         match bytes {
-            None => {
-                self.remove(at);
-            }
-            Some(bytes) => {
-                // The packed bytes and the decoder are gone.
-                let kept = &mut self.kept[at];
-                kept.cost /= 2;
-                self.cost -= kept.cost;
-                kept.bytes = Some(bytes);
-            }
+            None => drop(self.remove(at)),
+            Some(bytes) => self.kept[at].bytes = Some(bytes),
         }
     }
 }
@@ -335,7 +384,7 @@ impl<C: Codec> Source for FramedContent<C> {
             let number = self.number(offset);
             let (within, length) = (offset - self.frames[number].start, self.length(number));
             let (part, rest) = buf.split_at_mut((length - within).min(buf.len() as u64) as usize);
-            if part.len() as u64 == length && self.lock().position(number).is_none() {
+            if length <= MAX_DIRECT && part.len() as u64 == length && self.lock().position(number).is_none() {
                 self.unpack(number, part)?;
             } else {
                 let (held, within) = (self.get(number)?, within as usize);

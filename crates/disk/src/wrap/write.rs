@@ -27,7 +27,7 @@ use crate::write::{Output, Progress, Stream};
 const GZIP_PIECE: u64 = 1 << 20;
 const ZSTD_PIECE: u64 = 2 << 20;
 /// The frames of a large file are larger, so that its table stays small: at most this many.
-const ZSTD_PIECES: u64 = 1 << 18;
+const ZSTD_PIECES: u64 = 1 << 20;
 const ZSTD_LARGEST: u64 = 64 << 20;
 
 /// Compresses the file `output` as a whole if the options say so.
@@ -150,6 +150,8 @@ impl Stream for Wrapped {
         let mut done = 0;
         in_order(
             threads(wanted),
+            // What waits is packed, and each thread has a piece besides.
+            self.piece + self.piece / 2,
             (0..pieces).map(Ok),
             |number| self.pack(number),
             |packed| {

@@ -1,6 +1,6 @@
 //! xz files: streams of blocks, each stream with an index at its end.
 
-use liblzma::stream::{Action, Error as XzError, Status, Stream};
+use liblzma::stream::{Action, CONCATENATED, Error as XzError, Status, Stream};
 
 use super::container::{Container, Decoded, Fault, Padding, Step};
 use super::input::Input;
@@ -25,7 +25,7 @@ impl Container for Xz {
     }
 
     fn begin(&mut self, _input: &mut Input) -> Result<()> {
-        self.decoder = Some(decoder(MEMORY)?);
+        self.decoder = Some(decoder(0)?);
         Ok(())
     }
 
@@ -35,10 +35,15 @@ impl Container for Xz {
     }
 }
 
-/// Makes a decoder of one stream that takes at most `memory` bytes.
-pub(super) fn decoder(memory: u64) -> Result<Stream> {
-    Stream::new_stream_decoder(memory, 0)
+/// Makes a decoder of one stream.
+fn decoder(flags: u32) -> Result<Stream> {
+    Stream::new_stream_decoder(MEMORY, flags)
         .map_err(|error| Error::new(ErrorKind::Io, format!("cannot make a decoder for xz: {error}")))
+}
+
+/// Makes a decoder of streams that follow one another. It never says that one has ended, and it keeps its memory.
+pub(super) fn endless_decoder() -> Result<Stream> {
+    decoder(CONCATENATED)
 }
 
 /// Unpacks from `input` to the beginning of `out`.

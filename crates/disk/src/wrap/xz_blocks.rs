@@ -5,13 +5,14 @@
 //! index:  0 | number of records | records: unpadded length, length of the content | zeros | crc32
 //! ```
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libdeflater::crc32;
+use liblzma::stream::Stream as Decoder;
 
 use super::container::{CUT_HINT, Decoded, Fault};
 use super::frames::{Codec, FramedContent, Frames, MAX_FRAMES};
-use super::xz::{MAGIC, decoder, step};
+use super::xz::{MAGIC, endless_decoder, step};
 use crate::error::{Error, Result};
 use crate::fields::{le32, read_bytes};
 use crate::source::Source;
@@ -21,11 +22,14 @@ const FOOTER: u64 = 12;
 const FOOTER_MAGIC: &[u8] = b"YZ";
 /// The largest index that is loaded: a million records of 16 bytes.
 const MAX_INDEX: u64 = 16 << 20;
-/// What the decoder of one block may take.
-const MEMORY: u64 = 192 << 20;
+/// Decoders that no thread uses now are kept up to this many bytes of dictionaries, because the allocator would not give
+/// back the memory of each.
+const KEPT: u64 = 24 << 20;
 /// Files of more streams, or with more zeros after one, are unpacked in order only, so that opening is cheap.
 const MAX_STREAMS: usize = 4096;
 const MAX_PADDING: u64 = 1 << 20;
+const MAX_BLOCK_HEADER: u64 = 1024;
+const LZMA2: u64 = 0x21;
 /// Zeros between streams are looked for in pieces of this size.
 const PIECE: u64 = 4 << 10;
 
@@ -46,8 +50,9 @@ pub(super) fn open(source: Arc<dyn Source>) -> Result<Option<Arc<dyn Source>>> {
         end = stream.start;
         streams.push(stream);
     }
-    let mut frames = Frames::default();
+    let (mut frames, mut dictionary) = (Frames::default(), 0);
     for stream in streams.iter().rev() {
+        dictionary = dictionary.max(stream.dictionary);
         let mut at = stream.start + HEADER;
         for (unpadded, content) in &stream.blocks {
             let padded = unpadded.next_multiple_of(4);
@@ -62,7 +67,8 @@ pub(super) fn open(source: Arc<dyn Source>) -> Result<Option<Arc<dyn Source>>> {
     if frames.count() == 0 {
         return Ok(None);
     }
-    Ok(Some(Arc::new(FramedContent::new(source, frames, Xz))))
+    Ok(FramedContent::new(source, frames, Xz { dictionary, idle: Mutex::default() })
+        .map(|content| Arc::new(content) as Arc<dyn Source>))
 }
 
 /// Returns how many zeros stand before byte `end`, in multiples of four; not more than a little over [`MAX_PADDING`].
@@ -84,6 +90,8 @@ fn zeros_before(source: &dyn Source, end: u64) -> Result<u64> {
 struct Stream {
     start: u64,
     check: u8,
+    /// Bytes of the dictionary of the first block, and so most likely of all.
+    dictionary: u64,
     blocks: Vec<(u64, u64)>,
 }
 
@@ -117,7 +125,11 @@ impl Stream {
         if header != stream_header(footer[9]) {
             return Err(damaged(&format!("has no sound header at byte {start}")));
         }
-        Ok(Some(Self { start, check: footer[9], blocks }))
+        let first =
+            read_bytes(source, start + HEADER, MAX_BLOCK_HEADER.min(index_at - start - HEADER) as usize, "a block")?;
+        // Whatever an unknown one is, it does not hold more than the content of a block.
+        let dictionary = if blocks.is_empty() { 0 } else { dictionary(&first).unwrap_or(u64::MAX) };
+        Ok(Some(Self { start, check: footer[9], dictionary, blocks }))
     }
 }
 
@@ -142,6 +154,28 @@ fn records(index: &[u8]) -> Option<Vec<(u64, u64)>> {
         records.push(record);
     }
     (rest.len() < 4 && rest.iter().all(|byte| *byte == 0)).then_some(records)
+}
+
+/// Returns the bytes of the dictionary of the block that begins with `bytes`.
+///
+/// ```text
+/// length / 4 - 1 | flags | packed length? | length of the content? | filters: id, length of its properties, properties
+/// ```
+fn dictionary(bytes: &[u8]) -> Option<u64> {
+    let flags = *bytes.get(1)?;
+    let mut rest = bytes.get(2..(usize::from(bytes[0]) + 1) * 4)?;
+    for _ in 0..(flags >> 6 & 1) + (flags >> 7) {
+        number(&mut rest)?;
+    }
+    loop {
+        let (filter, length) = (number(&mut rest)?, number(&mut rest)?);
+        let (properties, next) = rest.split_at_checked(usize::try_from(length).ok()?)?;
+        if filter == LZMA2 {
+            let bits = *properties.first()?;
+            return (bits < 40).then(|| u64::from(2 | bits & 1) << (bits / 2 + 11));
+        }
+        rest = next;
+    }
 }
 
 /// Takes a number of 7 bits a byte, the lowest first, from the beginning of `bytes`.
@@ -186,27 +220,43 @@ fn stream_end(check: u8, unpadded: u64, content: u64) -> Vec<u8> {
     end
 }
 
-struct Xz;
+struct Xz {
+    dictionary: u64,
+    /// Decoders that wait for the beginning of a stream.
+    idle: Mutex<Vec<Decoder>>,
+}
 
 impl Codec for Xz {
+    /// A dictionary is only used as far as there is content.
+    fn memory(&self, length: u64) -> u64 {
+        self.dictionary.min(length)
+    }
+
     /// Unpacks a block as the only one of a stream, so that the decoder checks it against all that is known of it.
     fn unpack(&self, packed: &[u8], mark: u8, out: &mut [u8]) -> Decoded<()> {
         let (check, padding) = (mark & 15, u64::from(mark >> 4));
         let end = stream_end(check, packed.len() as u64 - padding, out.len() as u64);
-        let mut decoder = decoder(MEMORY).map_err(|_| Fault::Memory)?;
-        let (mut made, mut ended) = (0, false);
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = idle().pop();
+        let mut decoder = waiting.map_or_else(endless_decoder, Ok).map_err(|_| Fault::Memory)?;
+        let mut made = 0;
+        // When the last byte of the footer was taken without a fault, all of the stream was as it should be.
         for mut input in [&stream_header(check), packed, &end] {
             while !input.is_empty() {
                 let step = step(&mut decoder, input, &mut out[made..])?;
                 if step.used == 0 && step.made == 0 {
                     return Err(Fault::Damaged("the block holds more than the index says"));
                 }
-                (made, ended, input) = (made + step.made, step.ended, &input[step.used..]);
+                (made, input) = (made + step.made, &input[step.used..]);
             }
         }
-        match ended && made == out.len() {
-            true => Ok(()),
-            false => Err(Fault::Damaged("the block holds less than the index says")),
+        if made != out.len() {
+            return Err(Fault::Damaged("the block holds less than the index says"));
         }
+        let mut idle = idle();
+        if (idle.len() as u64 + 1).saturating_mul(self.dictionary) <= KEPT {
+            idle.push(decoder);
+        }
+        Ok(())
     }
 }

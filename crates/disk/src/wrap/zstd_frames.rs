@@ -43,13 +43,18 @@ pub(super) fn open(source: Arc<dyn Source>) -> Result<Option<Arc<dyn Source>>> {
     let start = read_bytes(&*source, 0, start as usize, "the beginning of the zstd file")?;
     match start.strip_prefix(NOTHING).and_then(noted_length) {
         Some(total) if total != frames.size() => Err(frames_missing(total, frames.size())),
-        _ => Ok(Some(Arc::new(FramedContent::new(source, frames, Zstd)))),
+        _ => Ok(FramedContent::new(source, frames, Zstd).map(|content| Arc::new(content) as Arc<dyn Source>)),
     }
 }
 
 struct Zstd;
 
 impl Codec for Zstd {
+    /// A frame is unpacked in one call, where what came out is the window.
+    fn memory(&self, _length: u64) -> u64 {
+        0
+    }
+
     fn unpack(&self, packed: &[u8], _mark: u8, out: &mut [u8]) -> Decoded<()> {
         match zstd_frame(packed, out) {
             true => Ok(()),
@@ -69,7 +74,7 @@ fn from_table(source: &dyn Source) -> Result<Option<Frames>> {
     let entry = if flags & CHECKSUMS == 0 { 8 } else { 12 };
     let length = u64::from(count) * entry;
     let damaged = |how: &str| Error::corrupt(format!("the table at the end of the zstd file is damaged: {how}"));
-    if flags & RESERVED != 0 || count as usize > MAX_FRAMES {
+    if flags & RESERVED != 0 || count as usize > MAX_FRAMES + MAX_EMPTY {
         return Ok(None);
     }
     let start = footer_at.checked_sub(length + 8).ok_or_else(|| damaged("it is longer than the file"))?;

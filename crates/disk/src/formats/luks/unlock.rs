@@ -1,4 +1,6 @@
-//! Key slots, and finding the one that a passphrase opens.
+//! Key slots, and finding the one that a passphrase opens within what the gate allows.
+
+use std::time::Duration;
 
 use zeroize::Zeroizing;
 
@@ -8,11 +10,8 @@ use super::kdf::{Kdf, pbkdf2_cost};
 use super::stripes::{STRIPES, merge};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::{check_inside, read_bytes};
-use crate::gate::Gate;
+use crate::gate::{Gate, UnlockLimits};
 use crate::source::Source;
-
-/// Trying all slots takes at most about this many microseconds.
-const MAX_COST: u64 = if cfg!(fuzzing) { 20_000 } else { 60_000_000 };
 
 /// A key slot in use: the key of the volume, encrypted by a key that is derived from a passphrase.
 #[derive(Debug, Clone)]
@@ -88,16 +87,14 @@ pub(super) fn unlock(
         Error::unsupported("the disk is encrypted by LUKS, and no passphrase was given")
             .with_hint("give the file with its passphrase: --passphrase-file FILE")
     })?;
-    let affordable = affordable(slots);
-    for slot in &slots[..affordable] {
+    let (affordable, refusal) = affordable(slots, &gate.unlock_limits());
+    for slot in affordable {
         if let Some(key) = try_slot(file, slot, key_length, &passphrase)? {
             return Ok(key);
         }
     }
-    if let Some(slot) = slots.get(affordable) {
-        let number = slot.number;
-        return Err(Error::new(ErrorKind::TooLarge, format!("trying the LUKS key slots up to {number} takes minutes"))
-            .with_hint("add the passphrase to a slot with fewer rounds: cryptsetup luksChangeKey --iter-time"));
+    if let Some(refusal) = refusal {
+        return Err(refusal);
     }
     let tried = match slots.len() {
         1 => "the key slot in use".to_owned(),
@@ -108,17 +105,52 @@ pub(super) fn unlock(
     ))
 }
 
-/// Returns how many of `slots`, from the first on, can be tried within [`MAX_COST`].
-fn affordable(slots: &[Slot]) -> usize {
-    let mut left = MAX_COST;
-    let within = slots.iter().take_while(|slot| {
-        let digest = pbkdf2_cost(slot.digest.hash, slot.digest.iterations, slot.digest.value.len());
-        let cost = slot.kdf.cost(slot.cipher.key_length()) + digest;
-        let enough = cost <= left;
-        left = left.saturating_sub(cost);
-        enough
-    });
-    within.count()
+/// Returns those of `slots` that can be tried within `limits`, and why the first of the others cannot.
+fn affordable<'a>(slots: &'a [Slot], limits: &UnlockLimits) -> (Vec<&'a Slot>, Option<Error>) {
+    let (mut affordable, mut refusal, mut spent) = (Vec::new(), None, Duration::ZERO);
+    for slot in slots {
+        let time = spent + slot.time();
+        if slot.kdf.memory() <= limits.memory && time <= limits.time {
+            spent = time;
+            affordable.push(slot);
+        } else if refusal.is_none() {
+            refusal = Some(slot.too_costly(time, limits));
+        }
+    }
+    (affordable, refusal)
+}
+
+impl Slot {
+    /// Returns about how long one try takes.
+    fn time(&self) -> Duration {
+        let digest = pbkdf2_cost(self.digest.hash, self.digest.iterations, self.digest.value.len());
+        Duration::from_micros(self.kdf.cost(self.cipher.key_length()).saturating_add(digest))
+    }
+
+    /// Returns the refusal to try the slot, where that and the tries before it would take `time`.
+    fn too_costly(&self, time: Duration, limits: &UnlockLimits) -> Error {
+        let (memory, seconds) = (self.kdf.memory().div_ceil(1 << 20), time.as_secs() + 1);
+        let (mut over, mut options) = (Vec::new(), Vec::new());
+        if self.kdf.memory() > limits.memory {
+            over.push(format!("{memory} MiB of memory"));
+            options.push(format!("--unlock-memory {memory}M"));
+        }
+        if time > limits.time {
+            over.push(format!("about {seconds} seconds"));
+            options.push(format!("--unlock-seconds {seconds}"));
+        }
+        Error::new(
+            ErrorKind::TooLarge,
+            format!(
+                "LUKS slot {} asks for {}, and {} PBKDF2 rounds for the digest; it was not tried, because that takes {}",
+                self.number,
+                self.kdf,
+                self.digest.iterations,
+                over.join(" and ")
+            ),
+        )
+        .with_hint(format!("if you trust the file, allow it with: {}", options.join(" ")))
+    }
 }
 
 fn try_slot(
@@ -142,22 +174,55 @@ mod tests {
 
     use super::*;
 
-    /// Any slot within the limits can be tried alone, and not many of the slowest.
+    fn slots(hash: Hash, kdf: &Kdf, iterations: u32) -> Vec<Slot> {
+        let digest = KeyDigest { hash, iterations, salt: Vec::new(), value: vec![0; 20] };
+        let cipher = Cipher::named("aes-xts-plain64", 64).unwrap();
+        (0..32)
+            .map(|number| Slot {
+                number,
+                kdf: kdf.clone(),
+                offset: 0,
+                cipher: cipher.clone(),
+                hash,
+                digest: digest.clone(),
+            })
+            .collect()
+    }
+
+    fn pbkdf2(hash: Hash, iterations: u32) -> Kdf {
+        Kdf::pbkdf2("x", hash, iterations, Vec::new()).unwrap()
+    }
+
+    fn argon2(time: u32, memory: u32) -> Kdf {
+        Kdf::argon2("x", Algorithm::Argon2id, (time, memory, 4), vec![0; 32]).unwrap()
+    }
+
     #[test]
     fn slow_slots_are_counted_together() {
-        let slots = |hash, kdf: Kdf, iterations| {
-            let digest = KeyDigest { hash, iterations, salt: Vec::new(), value: vec![0; 20] };
-            let cipher = Cipher::named("aes-xts-plain64", 64).unwrap();
-            vec![Slot { number: 0, kdf, offset: 0, cipher, hash, digest }; 32]
-        };
-        let pbkdf2 = |hash, iterations| Kdf::pbkdf2("x", hash, iterations, Vec::new()).unwrap();
-        let argon2 = |time, memory| Kdf::argon2("x", Algorithm::Argon2id, (time, memory, 4), vec![0; 32]).unwrap();
-        let most = 12_000_000;
-        assert_eq!(affordable(&slots(Hash::Sha1, pbkdf2(Hash::Sha1, most), most)), 2);
-        assert_eq!(affordable(&slots(Hash::Sha256, pbkdf2(Hash::Sha256, most), most)), 3);
-        assert_eq!(affordable(&slots(Hash::Sha256, argon2(16, 1 << 20), 1000)), 3);
-        // What cryptsetup makes by default, on a fast machine.
-        assert_eq!(affordable(&slots(Hash::Sha256, argon2(4, 1 << 20), 200_000)), 13);
-        assert_eq!(affordable(&slots(Hash::Sha256, pbkdf2(Hash::Sha256, 2_000_000), 200_000)), 28);
+        let count = |slots: &[Slot]| affordable(slots, &UnlockLimits::default()).0.len();
+        assert_eq!(count(&slots(Hash::Sha1, &pbkdf2(Hash::Sha1, 1_000_000), 1000)), 4);
+        assert_eq!(count(&slots(Hash::Sha256, &pbkdf2(Hash::Sha256, 1_000_000), 100_000)), 9);
+        assert_eq!(count(&slots(Hash::Sha256, &argon2(4, 128 << 10), 1000)), 19);
+        assert_eq!(count(&slots(Hash::Sha256, &argon2(4, 1 << 20), 1000)), 0);
+        assert_eq!(count(&slots(Hash::Sha256, &argon2(u32::MAX, u32::MAX), u32::MAX)), 0);
+    }
+
+    /// A slot that costs too much stands in the way of no other, and what it needs is said so that it can be given.
+    #[test]
+    fn a_costly_slot_is_passed_over_and_named() {
+        let mut slots = slots(Hash::Sha256, &argon2(12, 1 << 20), 1000);
+        slots[1].kdf = pbkdf2(Hash::Sha256, 1000);
+        let tried =
+            |limits: &UnlockLimits| affordable(&slots, limits).0.iter().map(|slot| slot.number).collect::<Vec<_>>();
+        assert_eq!(tried(&UnlockLimits::default()), [1]);
+        let refusal = affordable(&slots, &UnlockLimits::default()).1.unwrap();
+        assert_eq!(
+            refusal.to_string(),
+            "LUKS slot 0 asks for 12 Argon2 passes over 1048576 KiB of memory, and 1000 PBKDF2 rounds for the digest; \
+             it was not tried, because that takes 1024 MiB of memory and about 13 seconds"
+        );
+        let hint = "if you trust the file, allow it with: --unlock-memory 1024M --unlock-seconds 13";
+        assert_eq!(refusal.hint(), Some(hint));
+        assert_eq!(tried(&UnlockLimits { memory: 1 << 30, time: Duration::from_secs(13) }), [0, 1]);
     }
 }

@@ -62,7 +62,8 @@ impl Stream for Compressed {
             idle.lock().unwrap_or_else(PoisonError::into_inner).push(worker);
             piece
         };
-        in_order(pipeline::threads(threads), self.pieces().map(Ok), make, |piece: Piece| {
+        let held = 2 * PIECE.max(self.cluster_size);
+        in_order(pipeline::threads(threads), held, self.pieces().map(Ok), make, |piece: Piece| {
             append(&mut file, &piece, self.cluster_size as usize)?;
             progress(((piece.first + piece.forms.len() as u64) * self.cluster_size).min(size), size);
             Ok(())

@@ -112,6 +112,7 @@ impl Stream for Compressed {
         let total = self.stored.disk().len();
         in_order(
             threads(count),
+            2 * PIECE * GRAIN,
             self.pieces(),
             |grains| self.compress(grains),
             |piece| {

@@ -11,7 +11,8 @@ use super::{PASSPHRASE, change, open_v2, open_with, seal, version_1, version_2};
 /// Far above what any refusal needs on a busy machine, and far below a key derivation that somebody else chose.
 const BOUND: Duration = Duration::from_secs(2);
 
-/// Checks that version 2 text with `from` replaced by `to` is refused in this way, in no time.
+/// Checks that version 2 text with `from` replaced by `to` is refused in this way, in no time. The passphrase is that of
+/// the slot with Argon2; the other two have their own.
 #[track_caller]
 fn refused(image: &[u8], (from, to): (&str, &str), kind: ErrorKind, says: &str) {
     let mut image = image.to_vec();
@@ -22,10 +23,23 @@ fn refused(image: &[u8], (from, to): (&str, &str), kind: ErrorKind, says: &str) 
         });
     }
     let started = Instant::now();
-    let error = open_v2(&image, PASSPHRASE).expect_err(says);
+    let error = open_v2(&image, "second").expect_err(says);
     assert!(started.elapsed() < BOUND);
     assert_eq!(error.kind(), kind, "{error}");
     assert!(error.to_string().contains(says), "{error} does not say {says:?}");
+}
+
+/// A slot that asks for too much does not keep another one from being opened.
+#[test]
+fn a_costly_slot_is_passed_over() {
+    let mut image = version_2();
+    change(&mut image, 0, |text| text.replace("\"memory\":64", "\"memory\":67108864"));
+    open_v2(&image, PASSPHRASE).unwrap();
+    open_v2(&image, "third").unwrap();
+    let error = open_v2(&image, "second").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::TooLarge);
+    let hint = "if you trust the file, allow it with: --unlock-memory 65536M --unlock-seconds 269";
+    assert_eq!(error.hint(), Some(hint));
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use disk::{ErrorKind, Extent, Format, LocalOptions, Source, UnpackLimits, open_path, open_path_into};
+use disk::{ErrorKind, Extent, Format, LocalOptions, Source, UnpackLimits, open_unpacked, open_unpacked_into};
 
 use super::{containers, python, seekable, tool, unpacked, wrapped, written};
 use crate::common::{Folder, check_extents, open_bytes, qemu_img, read_all, seeded_disk, text};
@@ -132,7 +132,7 @@ fn a_local_file_is_unpacked_where_it_must_be() {
             let before = names(&folder);
             for find_zeros in [false, true] {
                 let options = LocalOptions { find_zeros, ..LocalOptions::default() };
-                let opened = open_path(&path, &options).unwrap();
+                let opened = open_unpacked(&path, &options).unwrap();
                 assert!(opened.variant.starts_with(&format!("{format} of {inner}")), "{name}: {}", opened.variant);
                 assert!(read_all(&*opened.disk, 1 << 20).unwrap() == content, "{name}");
                 let data = check_extents(&*opened.disk, &content);
@@ -158,7 +158,7 @@ fn a_bare_disk_is_unpacked_straight_into_its_file() {
         assert!(done >= told.swap(done, Ordering::Relaxed) && done <= total);
     };
     let options = LocalOptions { progress: Some(&progress), ..LocalOptions::default() };
-    let local = open_path_into(&path, &options, &file).unwrap();
+    let local = open_unpacked_into(&path, &options, &file).unwrap();
     assert_eq!(local.inner, Format::Raw);
     assert!(local.unpacked.unwrap() <= 1 << 20, "{:?}", local.unpacked);
     assert_eq!(told.into_inner(), std::fs::metadata(&path).unwrap().len());
@@ -172,7 +172,7 @@ fn local_files_that_cannot_be_unpacked() {
     let path = folder.path("packed");
     std::fs::write(&path, tool("gzip", &["-c"], &seeded_disk(1 << 20, 19))).unwrap();
     let fails = |options: &LocalOptions<'_>| {
-        let error = open_path(&path, options).unwrap_err();
+        let error = open_unpacked(&path, options).unwrap_err();
         assert_eq!(names(&folder), ["packed"]);
         (error.kind(), error.hint().map(ToOwned::to_owned))
     };
@@ -185,5 +185,5 @@ fn local_files_that_cannot_be_unpacked() {
     assert_eq!(fails(&declared).0, ErrorKind::WrongFormat);
     // Somebody who says that it is a bare disk gets that.
     let raw = LocalOptions { format: Some(Format::Raw), ..LocalOptions::default() };
-    assert_eq!(open_path(&path, &raw).unwrap().disk.len(), std::fs::metadata(&path).unwrap().len());
+    assert_eq!(open_unpacked(&path, &raw).unwrap().disk.len(), std::fs::metadata(&path).unwrap().len());
 }
