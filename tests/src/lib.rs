@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use command::{Done, command, run, tool};
 pub use file_server::FileServer;
-pub use molde::{Molde, Options, binary, memory_peak};
+pub use molde::{Molde, Options, binary, files_below, memory_peak};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use rustix::process::Signal;

@@ -200,7 +200,15 @@ impl Molde {
 
     /// Counts the heads in the store: a content that anything refers to has one, and what was refused has none.
     pub fn heads(&self) -> usize {
-        files_below(&self.data.join("store/heads"))
+        files_below(&self.data.join("store/heads")).len()
+    }
+
+    /// Adds up the bytes of all packs in the store.
+    pub fn pack_bytes(&self) -> u64 {
+        files_below(&self.data.join("store/packs"))
+            .iter()
+            .map(|path| fs::metadata(path).map_or(0, |file| file.len()))
+            .sum()
     }
 }
 
@@ -386,9 +394,11 @@ pub fn memory_peak(pid: i32) -> Option<u64> {
     Some(kib << 10)
 }
 
-fn files_below(folder: &Path) -> usize {
-    let Ok(entries) = fs::read_dir(folder) else { return 0 };
-    entries.map(|entry| entry.unwrap().path()).map(|path| if path.is_dir() { files_below(&path) } else { 1 }).sum()
+/// Returns every file below `folder`; none where there is no such folder.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// Ends the virtual machines of a data directory: they outlive the server on purpose.

@@ -1,10 +1,10 @@
 //! Chunks in a bucket of another server: the main job over it, through a cache, across a restart, and what is refused.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use tests::peers::Moto;
-use tests::{Molde, Options, command, disks, run};
+use tests::{Molde, Options, command, disks, files_below, run};
 
 const DATA: u64 = 24 << 20;
 
@@ -93,12 +93,6 @@ fn a_bucket_that_cannot_hold_a_store_is_refused_with_the_way_out() {
     assert!(told.contains("has a store of its own"), "{told}");
     let told = refused("four", &config.replace("url", "uri"));
     assert!(told.contains("uri") && told.contains("url"), "{told}");
-}
-
-/// Every file below `folder`.
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    entries.flat_map(|path| if path.is_dir() { files_below(&path) } else { vec![path] }).collect()
 }
 
 /// As `docs/store.md` tells it: the file `FOLDER/XY/ID` becomes the key `FOLDER/ID`.

@@ -211,3 +211,36 @@ fn a_server_that_is_not_there_is_named_with_a_way_out() {
     let told = tests::run(&mut molde.command(["image", "list"])).refused();
     assert!(told.contains("--credentials") && told.contains("MOLDE_CREDENTIALS"), "{told}");
 }
+
+#[test]
+fn what_was_removed_gives_its_room_back() {
+    let mut molde = Molde::start();
+    molde.make_bucket("files");
+    let (kept, gone) = (molde.file("kept"), molde.file("gone"));
+    fs::write(&kept, Random::new(1).bytes(5_000_000)).unwrap();
+    fs::write(&gone, Random::new(2).bytes(20_000_000)).unwrap();
+    for (key, file) in [("files/kept", &kept), ("files/gone", &gone)] {
+        molde.cli(["object", "put", key, file.to_str().unwrap()]).ok();
+    }
+    molde.cli(["object", "rm", "files/gone"]).ok();
+    let before = molde.pack_bytes();
+    let dry = molde.cli_json(["store", "gc", "--dry-run"]);
+    assert_eq!((&dry["dry_run"], &dry["contents"]), (&json!(true), &json!(1)));
+    let told = molde.cli(["store", "gc", "--dry-run"]).ok();
+    assert!(told.contains("condemned") && told.contains("nothing was changed"), "{told}");
+    assert_eq!(molde.pack_bytes(), before);
+    molde.cli(["store", "gc"]).ok();
+    let second = molde.cli_json(["store", "gc"]);
+    assert!(second["removed"]["bytes"].as_u64().unwrap() > 20_000_000, "{second}");
+    let after = molde.pack_bytes();
+    assert!(after < before - 20_000_000, "{after} of {before} bytes are left");
+    assert_eq!(molde.cli_json(["store", "show"])["alarm"], Value::Null);
+
+    // What the server found out about its store is not only in its memory.
+    molde.kill9();
+    molde.restart();
+    let back = molde.file("back");
+    molde.cli(["object", "get", "files/kept", back.to_str().unwrap()]).ok();
+    assert!(fs::read(&back).unwrap() == fs::read(&kept).unwrap());
+    molde.cli(["store", "clear-alarm"]).ok();
+}

@@ -110,7 +110,7 @@ pub(crate) async fn silent_sessions_are_given_up(catalog: Catalog) {
     assert!(sessions::is_kept(&mut tx, &promised).await.unwrap(), "a job will commit it");
     assert_eq!(sessions::begin(&mut tx, &lost, "p", LONG).await.unwrap(), None, "its head is being removed");
     let doomed = strays::heads(&mut tx, &[], LONG).await.unwrap();
-    assert_eq!(doomed.iter().map(Uuid::to_string).collect::<Vec<_>>(), [lost.clone()]);
+    assert_eq!(doomed.iter().map(Uuid::to_string).collect::<Vec<_>>(), std::slice::from_ref(&lost));
     strays::delete_head(&mut tx, doomed[0]).await.unwrap();
     assert!(sessions::begin(&mut tx, &lost, "p", LONG).await.unwrap().is_some());
     jobs::finish(&mut tx, job.id, job.attempt, model::jobs::JobState::Failed, Some("no")).await.unwrap();
