@@ -112,7 +112,7 @@ pub async fn add_pack(
 }
 
 /// Forgets those of `blobs`, as (domain, id), that lie in `pack`; all that do, where `blobs` is empty (slow).
-pub(crate) async fn forget(tx: &mut Tx, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> Result<()> {
+pub async fn forget(tx: &mut Tx, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> Result<()> {
     if blobs.is_empty() {
         tx.execute(sql("DELETE FROM chunks WHERE pack = $1").bind(pack.as_bytes().to_vec())).await?;
     }

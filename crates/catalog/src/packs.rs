@@ -1,12 +1,12 @@
 //! Rows of packs: how each stands, moved by `model::packs` alone.
 
-use model::packs::{PackEvent, PackState, Standing};
+use model::packs::{PackEvent, Standing};
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
 use crate::fields::{Fields as _, size};
 use crate::statement::{sql, sql_text};
-use crate::{Result, Tx, chunks};
+use crate::{Result, Tx};
 
 /// A pack that is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,14 +35,13 @@ pub async fn standing(tx: &mut Tx, id: Uuid) -> Result<Option<Standing>> {
 /// Moves a pack by the event that `event` makes of the last session number that was given out, if it stands as
 /// `expected`; returns how it stands then, nothing when that has changed or the move is refused.
 ///
-/// No session begins until the transaction ends. `blobs` are those that lie in the pack, as (domain, id); they are
-/// forgotten when it goes to deleting.
+/// No session begins until the transaction ends. When the pack goes to deleting, its chunks have to be forgotten in the same
+/// transaction (`chunks::forget`).
 pub async fn judge(
     tx: &mut Tx,
     id: Uuid,
     expected: Standing,
     event: impl FnOnce(u64) -> PackEvent + Send,
-    blobs: &[(Uuid, [u8; 32])],
 ) -> Result<Option<Standing>> {
     let query = sql_text(format!("SELECT last_session FROM store_state WHERE id = 1{}", tx.lock()));
     let last_session = tx.rows(query).await?.first().map_or(Ok(0), |row| row.number("last_session"))?;
@@ -50,9 +49,6 @@ pub async fn judge(
         return Ok(None);
     }
     let Some(after) = expected.after(event(last_session)) else { return Ok(None) };
-    if after.state == PackState::Deleting {
-        chunks::forget(tx, id, blobs).await?;
-    }
     set(tx, id, after).await?;
     Ok(Some(after))
 }

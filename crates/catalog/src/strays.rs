@@ -2,16 +2,16 @@
 
 use uuid::Uuid;
 
-use crate::fields::Fields as _;
+use crate::fields::{Fields as _, size};
 use crate::statement::{sql, sql_text};
-use crate::{Result, Tx, sessions};
+use crate::{Result, Tx};
 
 const SECOND: i64 = 1_000_000;
 
 /// Notes packs that were listed and may have no record. Returns those that have none and that nobody can come to record:
-/// every session that was open when they were seen first is over.
-pub async fn packs(tx: &mut Tx, listed: &[Uuid]) -> Result<Vec<Uuid>> {
-    let oldest = i64::try_from(sessions::oldest(tx).await?).unwrap_or(i64::MAX);
+/// every session that was open when they were seen first is over, as `oldest_session` is the oldest open one.
+pub async fn packs(tx: &mut Tx, listed: &[Uuid], oldest_session: u64) -> Result<Vec<Uuid>> {
+    let oldest = size(oldest_session)?;
     tx.execute(sql("DELETE FROM stray_packs WHERE id IN (SELECT id FROM packs)")).await?;
     for pack in listed {
         let query = sql("INSERT INTO stray_packs (id, watermark) \

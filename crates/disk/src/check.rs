@@ -13,9 +13,9 @@ use crate::format::Format;
 use crate::formats::qcow2;
 use crate::gate::Gate;
 use crate::open::open;
+use crate::output::Progress;
 use crate::pipeline::{in_order, threads};
 use crate::source::{ExtentKind, Source};
-use crate::write::Progress;
 
 /// What a thread reads at once. No block of any format is larger and compressed, so none is unpacked twice.
 const PIECE: u64 = 2 << 20;

@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use crate::error::Result;
+use crate::output::Progress;
 use crate::pipeline::{in_order, threads};
 use crate::source::{Extent, ExtentKind, Source};
-use crate::write::Progress;
 use crate::zeros::is_zero;
 
 /// Differences are counted in blocks of this many bytes.

@@ -16,11 +16,12 @@ use crate::hashed::HashedDisk;
 use crate::local::{Local, LocalOptions, Origin, is_bare, open_unpacked, open_unpacked_into};
 use crate::opened::Opened;
 use crate::options::WriteOptions;
+use crate::output::Output;
 use crate::pair::Pair;
 use crate::pipeline;
 use crate::source::Source;
 use crate::temporary::{Temporary, exists};
-use crate::write::{Output, write};
+use crate::write::write;
 
 /// What is read at once where the bytes must come in order.
 const PIECE: u64 = 1 << 20;

@@ -13,9 +13,9 @@ use std::thread;
 use rustix::fs::{Advice, fadvise};
 
 use crate::error::{Error, Result};
+use crate::output::Progress;
 use crate::pipeline;
 use crate::source::{ExtentKind, Source};
-use crate::write::Progress;
 use crate::zeros::data_runs;
 
 /// What a thread reads at once: much less costs more calls, and much more leaves the processor's cache.

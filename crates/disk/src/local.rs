@@ -15,11 +15,11 @@ use crate::format::Format;
 use crate::gate::{Deny, Gate};
 use crate::open::{open, open_content};
 use crate::opened::Opened;
+use crate::output::Progress;
 use crate::pipeline::in_order;
 use crate::probe::probe;
 use crate::source::Source;
 use crate::wrap::{UnpackLimits, is_wrapper, seekable, unpack};
-use crate::write::Progress;
 use crate::zeros::write_sparse;
 
 /// What is unpacked and written at once: a whole frame of our own files.

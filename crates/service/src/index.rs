@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use catalog::{Catalog, Tx, chunks as rows, contents, packs, sessions, strays};
 use chunks::{BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Session, Snapshot, Strays, Verdict};
-use model::packs::{PackEvent, Standing};
+use model::packs::{PackEvent, PackState, Standing};
 use uuid::Uuid;
 
 /// How long a process may be silent before what it writes is given up, in seconds.
@@ -166,7 +166,10 @@ impl Index for CatalogIndex {
             }
         };
         let mut tx = self.catalog.write().await?;
-        let standing = packs::judge(&mut tx, row.id, row.standing, event, blobs).await?;
+        let standing = packs::judge(&mut tx, row.id, row.standing, event).await?;
+        if standing.is_some_and(|standing| standing.state == PackState::Deleting) {
+            rows::forget(&mut tx, row.id, blobs).await?;
+        }
         tx.commit().await?;
         Ok(standing)
     }
@@ -191,8 +194,9 @@ impl Index for CatalogIndex {
 
     async fn strays(&self, packs: &[Uuid], heads: &[Uuid]) -> Result<Strays, IndexError> {
         let mut tx = self.catalog.write().await?;
+        let oldest = sessions::oldest(&mut tx).await?;
         let strays = Strays {
-            packs: strays::packs(&mut tx, packs).await?,
+            packs: strays::packs(&mut tx, packs, oldest).await?,
             heads: strays::heads(&mut tx, heads, self.stray_seconds).await?,
         };
         tx.commit().await?;

@@ -22,6 +22,7 @@ mod index;
 mod inspection;
 pub mod jobs;
 mod objects;
+mod open_disks;
 mod pipe;
 mod policy;
 mod server_spec;

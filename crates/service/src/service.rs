@@ -9,8 +9,8 @@ use model::{Clock, Timestamp};
 use tokio::sync::Notify;
 
 use crate::blocking::Permits;
-use crate::disks::Disks;
 use crate::index::CatalogIndex;
+use crate::open_disks::OpenDisks;
 
 /// Numbers and places that configuration may change.
 #[derive(Debug, Clone)]
@@ -57,7 +57,7 @@ pub struct Service {
     pub(crate) parts: Arc<Parts>,
     pub(crate) permits: Permits,
     /// Disks that are open for NBD clients.
-    pub(crate) disks: Arc<Disks>,
+    pub(crate) disks: Arc<OpenDisks>,
     /// Wakes an idle worker when a job was added on this node.
     pub(crate) wake: Arc<Notify>,
 }

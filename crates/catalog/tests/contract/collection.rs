@@ -48,9 +48,17 @@ async fn condemn(catalog: &Catalog, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> O
     let oldest_session = sessions::oldest(&mut tx).await.unwrap();
     let expected = packs::standing(&mut tx, pack).await.unwrap().unwrap();
     let event = |last_session| PackEvent::Unreferenced { oldest_session, writer: 0, last_session };
-    let standing = packs::judge(&mut tx, pack, expected, event, blobs).await.unwrap();
+    let standing = packs::judge(&mut tx, pack, expected, event).await.unwrap();
+    if standing.is_some_and(|standing| standing.state == PackState::Deleting) {
+        chunks::forget(&mut tx, pack, blobs).await.unwrap();
+    }
     tx.commit().await.unwrap();
     standing
+}
+
+async fn stray_packs(tx: &mut catalog::Tx, listed: &[Uuid]) -> catalog::Result<Vec<Uuid>> {
+    let oldest = sessions::oldest(tx).await?;
+    strays::packs(tx, listed, oldest).await
 }
 
 fn location(pack: Uuid) -> chunks::Location {
@@ -128,7 +136,7 @@ pub(crate) async fn packs_move_by_the_table_and_only_from_where_they_stood(catal
     let mut tx = catalog.write().await.unwrap();
     assert_eq!(chunks::find(&mut tx, domain, &[id]).await.unwrap()[0].unwrap().state, PackState::Condemned);
     sessions::end(&mut tx, &[open]).await.unwrap();
-    let stale = packs::judge(&mut tx, pack, Standing::SEALED, |_| PackEvent::Referenced, &[]).await.unwrap();
+    let stale = packs::judge(&mut tx, pack, Standing::SEALED, |_| PackEvent::Referenced).await.unwrap();
     assert_eq!(stale, None, "it stands otherwise by now");
     tx.commit().await.unwrap();
     assert_eq!(condemn(&catalog, pack, &[]).await.unwrap().marks, 1);
@@ -177,12 +185,12 @@ pub(crate) async fn strays_are_named_when_nobody_can_come_for_them(catalog: Cata
     add_pack(&catalog, 0, recorded, &[]).await;
     let open = begin(&catalog, &Uuid::new_v4().to_string(), "p", LONG).await;
     let mut tx = catalog.write().await.unwrap();
-    assert!(strays::packs(&mut tx, &[recorded, stray]).await.unwrap().is_empty(), "a session may record it yet");
+    assert!(stray_packs(&mut tx, &[recorded, stray]).await.unwrap().is_empty(), "a session may record it yet");
     sessions::end(&mut tx, &[open]).await.unwrap();
-    assert_eq!(strays::packs(&mut tx, &[stray]).await.unwrap(), [stray]);
+    assert_eq!(stray_packs(&mut tx, &[stray]).await.unwrap(), [stray]);
     // Recorded after all, as by a rebuild.
     chunks::add_pack(&mut tx, 0, stray, 1, &[]).await.unwrap();
-    assert!(strays::packs(&mut tx, &[]).await.unwrap().is_empty());
+    assert!(stray_packs(&mut tx, &[]).await.unwrap().is_empty());
 
     let kept = content(&mut tx, project).await;
     let writing = ContentId::new();

@@ -20,9 +20,9 @@ use super::zstd_frames::{TABLE, TABLE_END};
 use crate::error::{Error, ErrorKind, Result};
 use crate::inflate::with_buffer;
 use crate::options::WriteOptions;
+use crate::output::{Output, Progress, Stream};
 use crate::pipeline::{in_order, threads};
 use crate::source::{ExtentKind, Source};
-use crate::write::{Output, Progress, Stream};
 
 const GZIP_PIECE: u64 = 1 << 20;
 const ZSTD_PIECE: u64 = 2 << 20;

@@ -8,8 +8,8 @@ use super::create::{Head, NewVolume};
 use super::sealed::Sealed;
 use crate::error::{Error, Result};
 use crate::options::{Known, WriteOptions};
+use crate::output::Output;
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
-use crate::write::Output;
 
 /// The option of every writer that encrypts.
 pub(crate) const ITER_TIME: Known =

@@ -18,8 +18,8 @@ use super::tar::{self, BLOCK};
 use crate::error::{Error, Result};
 use crate::formats::vmdk;
 use crate::options::{Known, WriteOptions};
+use crate::output::{Output, Progress, Stream};
 use crate::source::Source;
-use crate::write::{Output, Progress, Stream};
 
 /// The options of the writer.
 pub(crate) const OPTIONS: &[Known] = &[

@@ -7,9 +7,9 @@ use super::append::{Appended, NewFile};
 use super::compress::{Compressor, room};
 use super::header::Compression;
 use crate::error::Result;
+use crate::output::{Progress, Stream};
 use crate::pipeline::{self, in_order};
 use crate::stored::Stored;
-use crate::write::{Progress, Stream};
 use crate::zeros::is_zero;
 
 /// What a thread compresses at once, in bytes of the disk.

@@ -18,9 +18,9 @@ use crate::error::{Error, Result};
 use crate::fields::fill;
 use crate::formats::luks::{self, Head, Sealed};
 use crate::options::{Known, WriteOptions};
+use crate::output::Output;
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 use crate::stored::Stored;
-use crate::write::Output;
 
 /// The cluster sizes that the format allows, in bytes; powers of two only.
 const CLUSTER_SIZES: std::ops::RangeInclusive<u64> = 512..=2 << 20;

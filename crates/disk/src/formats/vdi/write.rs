@@ -14,9 +14,9 @@ use super::read::{BLOCK_SIZE, HEADER_LENGTH, MAX_BLOCKS, SIGNATURE, UNALLOCATED,
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::fill;
 use crate::options::{Known, WriteOptions};
+use crate::output::Output;
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 use crate::stored::Stored;
-use crate::write::Output;
 
 /// The free text at the beginning of every file of VirtualBox.
 const TEXT: &[u8] = b"<<< Oracle VM VirtualBox Disk Image >>>\n";

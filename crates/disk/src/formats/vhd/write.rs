@@ -13,9 +13,9 @@ use super::new_footer::{VERSION, new_footer};
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::fill;
 use crate::options::{Known, WriteOptions};
+use crate::output::Output;
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 use crate::stored::Stored;
-use crate::write::Output;
 
 const SECTOR: u64 = 512;
 /// The size of blocks that the specification gives as the default; some readers know no other.

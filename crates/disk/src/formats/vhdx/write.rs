@@ -19,9 +19,9 @@ use super::structures::{
 use crate::error::{Error, ErrorKind, Result};
 use crate::fields::fill;
 use crate::options::{Known, WriteOptions};
+use crate::output::Output;
 use crate::source::{Extent, ExtentKind, Source, check_offset, check_range};
 use crate::stored::Stored;
-use crate::write::Output;
 
 /// The options of the writer.
 pub(crate) const OPTIONS: &[Known] = &[

@@ -17,9 +17,9 @@ use super::describe::{Description, content_of, sectors};
 use super::header::{AT_END, ENTRIES, GRAIN, MAX_DIRECTORY, NewHeader, SECTOR};
 use crate::error::{Error, ErrorKind, Result};
 use crate::options::WriteOptions;
+use crate::output::{Progress, Stream};
 use crate::pipeline::{in_order, threads};
 use crate::stored::Stored;
-use crate::write::{Progress, Stream};
 use crate::zeros::is_zero;
 
 /// What one thread compresses at once, in grains: 1 MiB. A table covers a multiple of it.

@@ -9,9 +9,9 @@ use super::layout::Layout;
 use super::stream::Compressed;
 use crate::error::Result;
 use crate::options::{Known, WriteOptions};
+use crate::output::Output;
 use crate::source::Source;
 use crate::stored::Stored;
-use crate::write::Output;
 
 /// The options of the writers.
 pub(crate) const OPTIONS: &[Known] = &[
