@@ -87,6 +87,7 @@ impl Molde {
             panic!("the line of readiness is `{line}`")
         };
         (self.api, self.s3) = (api.to_owned(), s3.to_owned());
+        self.token = Mutex::default();
     }
 
     /// Waits for the server to end, and returns how it did.

@@ -2,6 +2,7 @@
 
 mod disk;
 mod measure;
+mod store;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,8 @@ use crate::{packages, workspace};
 pub(crate) enum What {
     /// Conversion between disk formats, beside `qemu-img convert`
     Disk,
+    /// Keeping and reading disks in the chunk store of a running server, beside `zstd` and `qemu-nbd`
+    Store,
 }
 
 /// How it is timed.
@@ -36,5 +39,6 @@ pub(crate) fn run_one(what: What, options: Options) -> Result<()> {
     let molde = options.binary.map_or_else(workspace::build_release, Ok)?;
     match what {
         What::Disk => disk::run(&molde, options.runs, options.only.as_deref()),
+        What::Store => store::run(&molde, options.runs, options.only.as_deref()),
     }
 }

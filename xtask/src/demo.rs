@@ -5,7 +5,7 @@
 mod console;
 mod disk;
 mod report;
-mod server;
+pub(crate) mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -93,7 +93,8 @@ pub(crate) const PYTHON_VENV: &str = "python3-venv";
 pub(crate) const FUZZ: [Package; 1] = [program("g++", "c++")];
 
 /// What the benchmarks measure with.
-pub(crate) const BENCH: [Package; 1] = [file("time", "/usr/bin/time")];
+pub(crate) const BENCH: [Package; 4] =
+    [file("time", "/usr/bin/time"), QEMU[0], program("zstd", "zstd"), program("libnbd-bin", "nbdcopy")];
 
 /// Installs what is missing of `packages`; says so, and touches no network when nothing is.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {

@@ -37,6 +37,8 @@ pub struct Found {
     pub location: Location,
     /// How its pack stands.
     pub state: PackState,
+    /// Its pack was found to be damaged.
+    pub damaged: bool,
 }
 
 /// Returns where the chunks of a dedup domain lie, in the order asked; none for those not stored.
@@ -49,7 +51,8 @@ pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Opt
     for (ids, found) in ids.chunks(FIND_BATCH).zip(found.chunks_mut(FIND_BATCH)) {
         let query = sql("WITH RECURSIVE wanted (place) AS (\
                  SELECT 0 UNION ALL SELECT place + 1 FROM wanted WHERE place + 1 < $3) \
-             SELECT place, pack, pack_offset, stored, plain, generation, packs.state AS state \
+             SELECT place, pack, pack_offset, stored, plain, generation, packs.state AS state, \
+                 CASE WHEN packs.damage IS NULL THEN 0 ELSE 1 END AS damaged \
              FROM wanted CROSS JOIN chunks CROSS JOIN packs \
              WHERE chunks.domain = $1 AND chunks.id = substr($2, place * 32 + 1, 32) AND packs.id = chunks.pack")
         .bind(domain.as_bytes().to_vec())
@@ -58,7 +61,8 @@ pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Opt
         for row in tx.rows(query).await? {
             let place: usize = row.number("place")?;
             if let Some(slot) = found.get_mut(place) {
-                *slot = Some(Found { location: location(&row)?, state: row.parsed("state")? });
+                let damaged = row.flag("damaged")?;
+                *slot = Some(Found { location: location(&row)?, state: row.parsed("state")?, damaged });
             }
         }
     }
@@ -68,7 +72,8 @@ pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Opt
 /// Records a sealed pack of `bytes` bytes that the session `writer` made, and the chunks in it, as (domain, id, location).
 ///
 /// Doing it twice changes nothing, and a pack that is being removed is left alone. A chunk that is known already keeps
-/// the location it has, even in a condemned pack: whoever did not find it there had begun before that was condemned.
+/// the location it has, even in a condemned pack: whoever did not find it there had begun before that was condemned. Only
+/// where its pack was found to be damaged it moves to the new one.
 pub async fn add_pack(
     tx: &mut Tx,
     writer: u64,
@@ -78,7 +83,7 @@ pub async fn add_pack(
 ) -> Result<()> {
     let now = tx.dialect().now();
     let text = format!(
-        "INSERT INTO packs (id, state, size, created_at, writer) VALUES ($1, 'sealed', $2, {now}, $3) \
+        "INSERT INTO packs (id, state, size, created_at, checked_at, writer) VALUES ($1, 'sealed', $2, {now}, {now}, $3) \
          ON CONFLICT DO NOTHING"
     );
     let query = sql_text(text).bind(pack.as_bytes().to_vec()).bind(size(bytes)?).bind(size(writer)?);
@@ -107,6 +112,31 @@ pub async fn add_pack(
         }
         statement.push(" ON CONFLICT DO NOTHING");
         tx.execute(statement.query()).await?;
+    }
+    replace_damaged(tx, pack, &rows).await
+}
+
+/// Lets the index lead to those of `rows` in `pack` that it finds in another pack which was found to be damaged.
+async fn replace_damaged(tx: &mut Tx, pack: Uuid, rows: &[((Uuid, [u8; 32]), Location)]) -> Result<()> {
+    const DAMAGED: &str = "SELECT packs.id FROM packs WHERE packs.damage IS NOT NULL AND packs.id <> $1";
+    let any = sql_text(format!("{DAMAGED} LIMIT 1")).bind(pack.as_bytes().to_vec());
+    if tx.row(any).await?.is_none() {
+        return Ok(());
+    }
+    for ((domain, id), location) in rows {
+        let query = sql_text(format!(
+            "UPDATE chunks SET pack = $4, pack_offset = $5, stored = $6, plain = $7, generation = $8 \
+             WHERE domain = $2 AND id = $3 AND pack IN ({DAMAGED})"
+        ))
+        .bind(pack.as_bytes().to_vec())
+        .bind(domain.as_bytes().to_vec())
+        .bind(id.to_vec())
+        .bind(location.pack.as_bytes().to_vec())
+        .bind(i64::from(location.offset))
+        .bind(i64::from(location.stored))
+        .bind(i64::from(location.plain))
+        .bind(i64::from(location.generation));
+        tx.execute(query).await?;
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
 //! Rows of contents, and who refers to them.
 
 use model::contents::Content;
-use model::{ContentId, Timestamp};
+use model::{ContentId, ProjectId, Timestamp};
 use sqlx::any::AnyRow;
 
 use crate::fields::{Fields as _, micros, size};
-use crate::statement::{sql, sql_text};
+use crate::statement::{Statement, sql, sql_text};
 use crate::{Result, Tx, strays};
 
 /// What a record is made of, by name: a newer release may have added columns.
@@ -48,6 +48,54 @@ pub async fn delete(tx: &mut Tx, id: ContentId) -> Result<bool> {
         strays::doom_head(tx, &id.to_string()).await?;
     }
     Ok(existed)
+}
+
+/// A record that holds a content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// `image`, `object`, `upload`, `server` or `export`.
+    pub kind: String,
+    /// Its id; of an object its bucket and key, of an upload those that it is for.
+    pub id: String,
+    /// What people call it, if it has a name beside its id.
+    pub name: Option<String>,
+}
+
+/// Returns up to `limit` contents in the order of their ids, those after `after`; of one project or of all.
+pub async fn page(
+    tx: &mut Tx,
+    project: Option<ProjectId>,
+    after: Option<ContentId>,
+    limit: u32,
+) -> Result<Vec<Content>> {
+    let mut statement = Statement::new(format!("SELECT {COLUMNS} FROM contents WHERE id > "));
+    statement.bind(after.map(|id| id.to_string()).unwrap_or_default());
+    if let Some(project) = project {
+        statement.push(" AND project = ").bind(project.to_string());
+    }
+    statement.push(" ORDER BY id LIMIT ").bind(i64::from(limit));
+    tx.rows(statement.query()).await?.iter().map(content).collect()
+}
+
+/// Returns how many contents there are, and their bytes.
+pub async fn sum(tx: &mut Tx) -> Result<(u64, u64)> {
+    let query = sql("SELECT COUNT(*) AS contents, CAST(COALESCE(SUM(length), 0) AS BIGINT) AS length FROM contents");
+    tx.row(query).await?.map_or(Ok((0, 0)), |row| Ok((row.number("contents")?, row.number("length")?)))
+}
+
+/// Returns the records that hold a content.
+pub async fn holders(tx: &mut Tx, id: ContentId) -> Result<Vec<Holder>> {
+    let query = sql("SELECT 'image' AS kind, id, name FROM images WHERE content = $1 \
+         UNION ALL SELECT 'object', buckets.name || '/' || objects.key, NULL \
+             FROM objects JOIN buckets ON buckets.id = objects.bucket WHERE objects.content = $1 \
+         UNION ALL SELECT 'upload', buckets.name || '/' || uploads.key, NULL \
+             FROM parts JOIN uploads ON uploads.id = parts.upload JOIN buckets ON buckets.id = uploads.bucket \
+             WHERE parts.content = $1 \
+         UNION ALL SELECT 'server', id, name FROM servers WHERE content = $1 \
+         UNION ALL SELECT 'export', id, NULL FROM exports WHERE content = $1");
+    let rows = tx.rows(query.bind(id.to_string())).await?;
+    let holder = |row: &AnyRow| Ok(Holder { kind: row.field("kind")?, id: row.field("id")?, name: row.field("name")? });
+    rows.iter().map(holder).collect()
 }
 
 /// Returns the heads of all contents, in no order.

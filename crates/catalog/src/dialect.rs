@@ -33,6 +33,12 @@ const CHANGES: &[Change] = &[
         include_str!("../migrations/sqlite/0003_exports.sql"),
         include_str!("../migrations/postgres/0003_exports.sql"),
     ),
+    (
+        5,
+        "scrub",
+        include_str!("../migrations/sqlite/0005_scrub.sql"),
+        include_str!("../migrations/postgres/0005_scrub.sql"),
+    ),
 ];
 
 impl Dialect {

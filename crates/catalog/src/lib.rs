@@ -32,6 +32,7 @@ pub mod packs;
 pub mod parts;
 pub mod projects;
 pub mod roles;
+pub mod scrubs;
 pub mod servers;
 pub mod sessions;
 mod statement;

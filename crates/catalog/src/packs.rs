@@ -19,11 +19,17 @@ pub struct Pack {
     pub writer: u64,
     /// How it stands.
     pub standing: Standing,
+    /// It was found to be damaged.
+    pub damaged: bool,
 }
 
 /// Returns all packs, in no order.
 pub async fn list(tx: &mut Tx) -> Result<Vec<Pack>> {
-    tx.rows(sql("SELECT id, size, writer, state, marks, watermark FROM packs")).await?.iter().map(pack).collect()
+    tx.rows(sql("SELECT id, size, writer, state, marks, watermark, damage FROM packs"))
+        .await?
+        .iter()
+        .map(pack)
+        .collect()
 }
 
 /// Returns how a pack stands, and keeps others from moving it until the transaction ends.
@@ -95,6 +101,7 @@ fn pack(row: &AnyRow) -> Result<Pack> {
         size: row.number("size")?,
         writer: row.number("writer")?,
         standing: standing_of(row)?,
+        damaged: row.field::<Option<String>>("damage")?.is_some(),
     })
 }
 

@@ -104,6 +104,13 @@ pub async fn is_kept(tx: &mut Tx, content: &str) -> Result<bool> {
     Ok(tx.row(query.bind(content)).await?.is_some())
 }
 
+/// Returns whether a content has a record or a session, open or kept.
+pub async fn is_named(tx: &mut Tx, content: &str) -> Result<bool> {
+    let query = sql("SELECT 1 AS named WHERE EXISTS (SELECT 1 FROM contents WHERE id = $1) \
+         OR EXISTS (SELECT 1 FROM sessions WHERE content = $1)");
+    Ok(tx.row(query.bind(content)).await?.is_some())
+}
+
 /// Ends the sessions whose lease has run out; returns how many. What they kept is removed, unless a job that has not
 /// ended recorded it and will commit it.
 pub async fn end_silent(tx: &mut Tx) -> Result<u64> {

@@ -23,6 +23,12 @@ pub async fn packs(tx: &mut Tx, listed: &[Uuid], oldest_session: u64) -> Result<
     tx.rows(query).await?.iter().map(|row| Ok(Uuid::from_bytes(row.bytes("id")?))).collect()
 }
 
+/// Returns the packs that were seen without a record.
+pub async fn noted_packs(tx: &mut Tx) -> Result<Vec<Uuid>> {
+    let rows = tx.rows(sql("SELECT id FROM stray_packs")).await?;
+    rows.iter().map(|row| Ok(Uuid::from_bytes(row.bytes("id")?))).collect()
+}
+
 /// Forgets a stray pack whose object is gone.
 pub async fn delete_pack(tx: &mut Tx, pack: Uuid) -> Result<()> {
     tx.execute(sql("DELETE FROM stray_packs WHERE id = $1").bind(pack.as_bytes().to_vec())).await?;
@@ -55,7 +61,7 @@ pub(crate) async fn doom_head(tx: &mut Tx, content: &str) -> Result<()> {
 }
 
 /// Returns whether the head of a content is to be removed.
-pub(crate) async fn is_doomed(tx: &mut Tx, content: &str) -> Result<bool> {
+pub async fn is_doomed(tx: &mut Tx, content: &str) -> Result<bool> {
     let now = tx.dialect().now();
     let query = sql_text(format!("SELECT content FROM stray_heads WHERE content = $1 AND remove_at <= {now}"));
     Ok(tx.row(query.bind(content)).await?.is_some())

@@ -209,6 +209,7 @@ impl Store {
         for id in &strays.packs {
             let size = self.backend().size(&pack::name(*id)).await.unwrap_or(0);
             self.backend().delete(&pack::name(*id)).await?;
+            self.mark_gone(*id).await?;
             collected.removed.add(size);
             tokio::time::sleep(options.pause).await;
         }

@@ -37,9 +37,11 @@ impl Store {
     }
 
     /// Returns where `ids` lie, for a writer that is going to refer to them: what is condemned is revived, and what
-    /// cannot be revived any more counts as unknown.
+    /// cannot be revived any more or lies in a damaged pack counts as unknown.
     pub(crate) async fn claim(&self, domain: Uuid, ids: &[BlobId]) -> Result<Vec<Option<Location>>> {
         let mut found = self.find(domain, ids).await?;
+        // Written again they are whole again.
+        found.iter_mut().filter(|place| place.is_some_and(|place| place.damaged)).for_each(|place| *place = None);
         for pack in condemned(&found) {
             if !self.index().revive(pack).await.map_err(|e| Error::index("revive a pack", e))? {
                 for lost in found.iter_mut().filter(|place| place.is_some_and(|place| place.location.pack == pack)) {

@@ -35,6 +35,8 @@ pub struct Found {
     pub location: Location,
     /// How its pack stands.
     pub state: PackState,
+    /// Its pack was found to be damaged, this blob or another one of it.
+    pub damaged: bool,
 }
 
 /// The number of a session, the writing of one content; later ones have higher numbers.
@@ -63,6 +65,8 @@ pub struct PackRow {
     pub writer: u64,
     /// How it stands.
     pub standing: Standing,
+    /// It was found to be damaged.
+    pub damaged: bool,
 }
 
 /// Everything that decides what is garbage, as it was at one moment.
@@ -135,7 +139,8 @@ pub trait Index: Send + Sync {
     /// Records a durable pack of `size` bytes and its blobs, each as domain, id, location. Returns whether the session was
     /// still open; if not, nothing is recorded. Without a session, for packs that are found in the store.
     ///
-    /// Recording the same pack again changes nothing. When a blob is known already, its first location stays.
+    /// Recording the same pack again changes nothing. When a blob is known already, its first location stays, unless
+    /// that is in a pack that was found to be damaged: so what is written again is whole again, for all that refer to it.
     async fn add_pack(
         &self,
         session: Option<Session>,
@@ -186,6 +191,13 @@ pub trait Index: Send + Sync {
 
     /// Forgets strays whose objects are gone.
     async fn remove_strays(&self, strays: &Strays) -> Result<(), IndexError>;
+
+    /// Returns the pack that was written or scrubbed longest ago, if that was at least `seconds` ago, and its size in bytes.
+    /// For a while nobody else is given it.
+    async fn next_to_scrub(&self, seconds: u64) -> Result<Option<(Uuid, u64)>, IndexError>;
+
+    /// Records that a pack was scrubbed, and the damage that was found, if any. A pack that is unknown by now is no error.
+    async fn scrubbed(&self, pack: Uuid, damage: Option<&str>) -> Result<(), IndexError>;
 
     /// Returns why collection was stopped, if it was.
     async fn alarm(&self) -> Result<Option<String>, IndexError>;

@@ -31,16 +31,18 @@ mod pack;
 mod publish;
 mod reader;
 mod record;
+mod scrub;
 mod slice;
 mod splice;
 mod store;
+mod trace;
 mod usage;
 mod verify;
 mod writer;
 
 pub use backend::{
-    Backend, CacheOptions, CacheStats, CachedBackend, DirBackend, MemoryBackend, Protocol, RemoteBackend, RemoteConfig,
-    RemoteLimits, RemoteStats,
+    Backend, BackendStats, CacheOptions, CacheStats, CachedBackend, DirBackend, MemoryBackend, Protocol, RemoteBackend,
+    RemoteConfig, RemoteLimits, RemoteStats,
 };
 pub use blob::{BlobId, ZERO_ID};
 pub use collect::{CollectOptions, Collected, Fate, PackFate, Sum};
@@ -51,8 +53,10 @@ pub use index::{
     Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Session, Snapshot, Strays, Verdict,
 };
 pub use reader::Reader;
+pub use scrub::{PackScrub, Scrubbed};
 pub use splice::Splice;
 pub use store::{Options, Store};
+pub use trace::PackList;
 pub use usage::{ContentUsage, Share, Tally, Usage};
-pub use verify::{Scrubbed, Verified};
+pub use verify::Verified;
 pub use writer::{WriteStats, Writer};

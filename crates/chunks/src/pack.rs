@@ -3,7 +3,10 @@
 //! blob | blob | ... | one entry per blob | trailer. The footer needs no key, so an index is rebuilt, and
 //! every blob is scrubbed or copied, without one. Layout in `docs/formats/store.md`, section "Packs".
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
 use crate::backend::Backend;
@@ -17,6 +20,8 @@ const ENTRY_LENGTH: usize = 100;
 const TRAILER_LENGTH: usize = 84;
 /// Length of blobs at which a pack is closed, unless the options say otherwise.
 pub(crate) const BLOBS_LENGTH: u32 = 16 * 1024 * 1024;
+/// Length of blobs at which a pack is closed where too many are in memory.
+const SMALL_LENGTH: usize = 2 * 1024 * 1024;
 /// Largest length at which a pack may be closed.
 pub(crate) const BLOBS_LENGTH_MAX: u32 = 32 * 1024 * 1024;
 /// A pack is closed at this many blobs, which bounds its footer to 400 KiB.
@@ -50,6 +55,9 @@ pub(crate) struct PackEntry {
 pub(crate) struct PackBuilder {
     pub(crate) id: Uuid,
     store: Uuid,
+    rooms: Arc<Semaphore>,
+    /// The room in which it lies, once it has a blob; without one it stays small.
+    room: Option<OwnedSemaphorePermit>,
     /// The pack is closed before its blobs exceed this; a single larger blob has a pack of its own.
     limit: usize,
     blobs: Vec<Bytes>,
@@ -58,9 +66,12 @@ pub(crate) struct PackBuilder {
 }
 
 impl PackBuilder {
-    pub(crate) fn new(store: Uuid, limit: u32) -> Self {
+    /// Begins a pack of up to `limit` bytes of blobs, or [`SMALL_LENGTH`] if all of `rooms` are taken at its first one.
+    pub(crate) fn new(store: Uuid, limit: u32, rooms: Arc<Semaphore>) -> Self {
         // Random, not by time: the last digits of the id choose a folder.
-        Self { id: Uuid::new_v4(), store, limit: limit as usize, blobs: Vec::new(), entries: Vec::new(), length: 0 }
+        let id = Uuid::new_v4();
+        let (limit, blobs, entries) = (limit as usize, Vec::new(), Vec::new());
+        Self { id, store, rooms, room: None, limit, blobs, entries, length: 0 }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -74,6 +85,12 @@ impl PackBuilder {
 
     /// Appends a blob.
     pub(crate) fn push(&mut self, blob: SealedBlob) {
+        if self.is_empty() {
+            self.room = Arc::clone(&self.rooms).try_acquire_owned().ok();
+            if self.room.is_none() {
+                self.limit = self.limit.min(SMALL_LENGTH);
+            }
+        }
         let location = Location {
             pack: self.id,
             offset: self.length as u32,
@@ -92,7 +109,7 @@ impl PackBuilder {
         let size = (self.length + footer.len()) as u64;
         let mut parts = self.blobs;
         parts.push(footer.into());
-        FullPack { id: self.id, size, parts, entries: self.entries }
+        FullPack { id: self.id, size, parts, entries: self.entries, _room: self.room }
     }
 }
 
@@ -113,6 +130,8 @@ pub(crate) struct FullPack {
     pub(crate) size: u64,
     pub(crate) parts: Vec<Bytes>,
     pub(crate) entries: Vec<PackEntry>,
+    /// Held until it is written.
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 fn footer(pack: Uuid, store: Uuid, blobs_length: u32, entries: &[PackEntry]) -> Vec<u8> {

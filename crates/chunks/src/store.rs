@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use keys::Kms;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, BackendStats};
 use crate::blocking::Threads;
 use crate::descriptor::Descriptor;
 use crate::domain::Domain;
@@ -15,7 +16,12 @@ use crate::head::{self, Head, HeadFields};
 use crate::index::Index;
 use crate::node::ROOT_ENTRIES_MAX;
 use crate::pack::{self, PackBuilder};
-use crate::{Error, Result};
+use crate::{Error, ErrorKind, Result};
+
+/// Bytes of all packs of full length that writers have in memory; further ones are closed when they are small.
+const PACKS_LENGTH: usize = 128 * 1024 * 1024;
+/// Bytes of all chunks that writers have cut and not packed yet, beside one batch of each writer.
+const CHUNKS_LENGTH: usize = 48 * 1024 * 1024;
 
 /// How a store is made and used.
 #[derive(Debug, Clone)]
@@ -45,6 +51,10 @@ struct Inner {
     descriptor: Descriptor,
     pack_length: u32,
     cpu: Threads,
+    /// Packs of full length that are in memory.
+    pack_rooms: Arc<Semaphore>,
+    /// Chunks that are in memory between being cut and being packed.
+    chunk_rooms: Arc<Semaphore>,
     /// Open domains; a project has one, so there are as many as projects that wrote since the start.
     domains: Mutex<HashMap<Uuid, Arc<Domain>>>,
     zeros: Bytes,
@@ -65,7 +75,11 @@ impl Store {
         let zeros = Bytes::from(vec![0; descriptor.chunk_size as usize]);
         let (cpu, domains) = (Threads::per_core(), Mutex::default());
         let pack_length = options.pack_length.min(pack::BLOBS_LENGTH_MAX);
-        Ok(Self(Arc::new(Inner { backend, index, kms, descriptor, pack_length, cpu, domains, zeros })))
+        let pack_rooms = Arc::new(Semaphore::new(PACKS_LENGTH / pack_length.max(1) as usize));
+        let chunk_rooms = Arc::new(Semaphore::new(CHUNKS_LENGTH / descriptor.chunk_size as usize));
+        let inner =
+            Inner { backend, index, kms, descriptor, pack_length, cpu, pack_rooms, chunk_rooms, domains, zeros };
+        Ok(Self(Arc::new(inner)))
     }
 
     /// Returns the stored head of a content. `NotFound` when there is none.
@@ -91,17 +105,53 @@ impl Store {
     /// # Errors
     /// `Corrupt` names the first pack whose footer is damaged; the packs before it are recorded.
     pub async fn reindex(&self) -> Result<u64> {
-        let names = self.backend().list("packs/").await?;
-        for name in &names {
-            let Some(id) = pack::id_of(name) else {
-                return Err(Error::corrupt(format!("`{name}` is no name for a pack")));
-            };
-            let (size, entries) = pack::read_footer(self.backend(), id, self.descriptor().store).await?;
-            let blobs: Vec<_> = entries.iter().map(|entry| (entry.domain, entry.id, entry.location)).collect();
-            let added = self.index().add_pack(None, id, size, &blobs).await;
-            added.map_err(|e| Error::index("record a pack", e))?;
+        let packs = self.packs_there().await?;
+        for id in &packs {
+            self.record_pack(*id).await?;
         }
-        Ok(names.len() as u64)
+        Ok(packs.len() as u64)
+    }
+
+    /// Returns the packs that lie in the backend, recorded or not.
+    pub async fn packs_there(&self) -> Result<Vec<Uuid>> {
+        let names = self.backend().list("packs/").await?;
+        let id =
+            |name: &String| pack::id_of(name).ok_or_else(|| Error::corrupt(format!("`{name}` is no name for a pack")));
+        names.iter().map(id).collect()
+    }
+
+    /// Records one pack and its blobs in the index, by its footer; a recorded one stays as it is.
+    ///
+    /// # Errors
+    /// `Corrupt` when the footer is damaged.
+    pub async fn record_pack(&self, pack: Uuid) -> Result<()> {
+        let (size, entries) = pack::read_footer(self.backend(), pack, self.descriptor().store).await?;
+        let blobs: Vec<_> = entries.iter().map(|entry| (entry.domain, entry.id, entry.location)).collect();
+        let added = self.index().add_pack(None, pack, size, &blobs).await;
+        added.map_err(|e| Error::index("record a pack", e))?;
+        // Whoever removed it meanwhile says so to the index as well: one of the two comes after the other.
+        match self.backend().size(&pack::name(pack)).await {
+            Err(error) if error.kind() == ErrorKind::NotFound => self.mark_gone(pack).await,
+            other => other.map(drop),
+        }
+    }
+
+    /// Tells the index that a pack was removed which nobody was to refer to, in case somebody has just recorded it.
+    pub(crate) async fn mark_gone(&self, pack: Uuid) -> Result<()> {
+        let marked = self.index().scrubbed(pack, Some("it was removed as garbage when it was recorded")).await;
+        marked.map_err(|e| Error::index("record that a pack is gone", e))
+    }
+
+    /// Returns the contents that have a head, in no order.
+    pub async fn heads_there(&self) -> Result<Vec<Uuid>> {
+        let names = self.backend().list("heads/").await?;
+        Ok(names.iter().filter_map(|name| Uuid::try_parse(name.strip_prefix("heads/")?).ok()).collect())
+    }
+
+    /// Returns what the backend did since it was opened.
+    #[must_use]
+    pub fn counted(&self) -> BackendStats {
+        self.backend().counted()
     }
 
     /// Returns the bytes of every chunk but the last of a content.
@@ -130,12 +180,17 @@ impl Store {
         &self.0.cpu
     }
 
+    /// Returns room in memory for `chunks` more, if there is any now.
+    pub(crate) fn chunk_rooms(&self, chunks: usize) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.0.chunk_rooms).try_acquire_many_owned(u32::try_from(chunks).ok()?).ok()
+    }
+
     pub(crate) fn descriptor(&self) -> &Descriptor {
         &self.0.descriptor
     }
 
     pub(crate) fn new_pack(&self) -> PackBuilder {
-        PackBuilder::new(self.0.descriptor.store, self.0.pack_length)
+        PackBuilder::new(self.0.descriptor.store, self.0.pack_length, Arc::clone(&self.0.pack_rooms))
     }
 
     /// Returns `length` zeros, at most a chunk, without a copy.

@@ -1,4 +1,4 @@
-//! Verification: every byte of one content down to the ids, and of every pack without a key.
+//! Verification: every byte of one content, down to the ids.
 
 use std::sync::Arc;
 
@@ -30,17 +30,6 @@ pub struct Verified {
     pub zero: u64,
     /// Stored bytes that were read, of chunks and manifests.
     pub stored_bytes: u64,
-}
-
-/// What a scrub of the packs read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Scrubbed {
-    /// Packs read.
-    pub packs: u64,
-    /// Blobs whose stored bytes were hashed.
-    pub blobs: u64,
-    /// Bytes read.
-    pub bytes: u64,
 }
 
 struct Verifier<'a> {
@@ -77,30 +66,6 @@ impl Store {
             }
         }
         Ok(verifier.verified)
-    }
-
-    /// Reads every pack and checks its footer and the outer hash of each blob, without any key.
-    ///
-    /// # Errors
-    /// `Corrupt` names the first pack, blob and offset that is not what was written.
-    pub async fn scrub(&self) -> Result<Scrubbed> {
-        let mut scrubbed = Scrubbed::default();
-        for name in self.backend().list("packs/").await? {
-            let id = pack::id_of(&name).ok_or_else(|| Error::corrupt(format!("`{name}` is no name for a pack")))?;
-            let (size, entries) = pack::read_footer(self.backend(), id, self.descriptor().store).await?;
-            for entry in &entries {
-                let offset = u64::from(entry.location.offset);
-                let stored = self.backend().get_range(&name, offset, entry.location.stored as usize).await?;
-                let hash = self.cpu().run(move || blake3::hash(&stored)).await;
-                if hash != entry.outer {
-                    return Err(misplaced(entry.kind, &place_of(entry), changed()));
-                }
-            }
-            scrubbed.packs += 1;
-            scrubbed.blobs += entries.len() as u64;
-            scrubbed.bytes += size;
-        }
-        Ok(scrubbed)
     }
 }
 
@@ -156,10 +121,6 @@ fn check_chunk(domain: &Domain, place: &Place, stored: &[u8], outer: &BlobId) ->
         if same { Ok(()) } else { Err(changed()) }
     };
     checked().map_err(|e| misplaced(Kind::Chunk, place, e))
-}
-
-fn place_of(entry: &PackEntry) -> Place {
-    Place { entry: Entry { id: entry.id, ..Entry::zero() }, location: entry.location }
 }
 
 fn changed() -> Error {

@@ -25,6 +25,9 @@ const STREAM_MAX: usize = 18 * MIB;
 /// What `splice.rs` promises: a writer and a reader, which holds 8 chunks and what it is just opening.
 const SPLICE_MAX: usize = WRITER_MAX + 6 * MIB;
 
+/// What all writers share, and what each of ten adds, as `writer/mod.rs` promises.
+const TEN_WRITERS_MAX: usize = (128 + 48 + 10 * 10) * MIB;
+
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
 
@@ -94,8 +97,19 @@ async fn peak_of<T>(work: impl Future<Output = T>) -> (usize, T) {
 }
 
 async fn write(store: &Store, blocks: usize) -> Head {
+    write_noise(store, blocks, blake3::Hasher::new()).await
+}
+
+/// Writes what nobody has written.
+async fn write_other(store: &Store, blocks: usize) -> Head {
+    let content = Uuid::new_v4();
+    write_noise(store, blocks, blake3::Hasher::new_keyed(&[content.into_bytes(), [0; 16]].concat().try_into().unwrap()))
+        .await
+}
+
+async fn write_noise(store: &Store, blocks: usize, seed: blake3::Hasher) -> Head {
     let mut writer = store.writer(Uuid::nil(), Uuid::now_v7()).await.unwrap();
-    let mut noise = blake3::Hasher::new().finalize_xof();
+    let mut noise = seed.finalize_xof();
     for _ in 0..blocks {
         // Small pieces, so that what the caller holds is not what is measured.
         let mut block = vec![0; 16 * 1024];
@@ -140,6 +154,15 @@ async fn writer_stream_and_splice_stay_within_their_bounds() {
     println_peak("writer", peak);
     assert!(peak > 32 * MIB, "the queues never filled, so {peak} proves nothing");
     assert!(peak <= WRITER_MAX, "the writer held {} KiB", peak / 1024);
+
+    let writers = || futures::future::join_all((0..10).map(|_| write_other(&store, 64 * 64)));
+    let (peak, heads) = peak_of(writers()).await;
+    println_peak("ten writers", peak);
+    assert!(peak > 128 * MIB, "the rooms were never full, so {peak} proves nothing");
+    assert!(peak <= TEN_WRITERS_MAX, "ten writers held {} KiB", peak / 1024);
+    for head in heads {
+        assert_eq!(store.verify(&head.bytes).await.unwrap().chunks, 128);
+    }
 
     let (peak, length) = peak_of(read_slowly(&store, &head.bytes)).await;
     println_peak("stream", peak);

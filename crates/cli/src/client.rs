@@ -18,14 +18,16 @@ const READ_TIMEOUT: Duration = Duration::from_secs(600);
 pub(crate) struct Client {
     pub(crate) http: reqwest::Client,
     pub(crate) credentials: Credentials,
+    /// The project to act in, where it is not that of the credentials.
+    pub(crate) project: Option<String>,
     token: OnceCell<String>,
 }
 
 impl Client {
-    pub(crate) fn new(credentials: Credentials) -> Result<Self> {
+    pub(crate) fn new(credentials: Credentials, project: Option<String>) -> Result<Self> {
         let builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).read_timeout(READ_TIMEOUT);
         let http = builder.build().map_err(|error| Failure::new("cannot make an HTTP client").caused_by(&error))?;
-        Ok(Self { http, credentials, token: OnceCell::new() })
+        Ok(Self { http, credentials, project, token: OnceCell::new() })
     }
 
     /// Begins a request of the API with a token.
@@ -59,9 +61,13 @@ impl Client {
     async fn sign_in(&self) -> Result<String> {
         let Credentials { endpoint, domain, username, password, project_id, .. } = &self.credentials;
         let user = json!({"name": username, "password": password, "domain": {"name": domain}});
+        let project = match &self.project {
+            Some(name) => json!({"name": name, "domain": {"name": domain}}),
+            None => json!({"id": project_id}),
+        };
         let body = json!({"auth": {
             "identity": {"methods": ["password"], "password": {"user": user}},
-            "scope": {"project": {"id": project_id}},
+            "scope": {"project": project},
         }});
         let answer = send(self.http.post(format!("{endpoint}/v3/auth/tokens")).json(&body)).await?;
         let token = answer.headers().get("X-Subject-Token").and_then(|token| token.to_str().ok());

@@ -37,6 +37,9 @@ pub struct Global {
     /// File with the server's address and your keys, as `molde serve` writes it
     #[arg(long, global = true, env = "MOLDE_CREDENTIALS", value_name = "FILE")]
     credentials: Option<std::path::PathBuf>,
+    /// Project to act in, where it is not that of the credentials; you need a role there
+    #[arg(long, global = true, env = "MOLDE_PROJECT", value_name = "NAME")]
+    project: Option<String>,
     /// How results are printed
     // Without a short form: `-o` names the options of a format, as in `qemu-img`.
     #[arg(long, global = true, value_enum, default_value_t = Output::Table)]
@@ -92,7 +95,7 @@ pub fn run(command: Command, global: &Global) -> Result<()> {
         command => {
             let credentials = Credentials::find(global.credentials.as_deref())?;
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(ask(command, &Client::new(credentials)?, global.output))
+            runtime.block_on(ask(command, &Client::new(credentials, global.project.clone())?, global.output))
         }
     }
 }

@@ -48,6 +48,15 @@ pub(crate) struct S3<'c> {
 impl<'c> S3<'c> {
     pub(crate) fn new(client: &'c Client) -> Result<Self> {
         let known = &client.credentials;
+        if let Some(project) = client.project.as_ref().filter(|project| **project != known.project_name) {
+            let message = format!(
+                "buckets and files are reached by an access key, and yours is for project `{}`, not for `{project}`",
+                known.project_name
+            );
+            return Err(Failure::new(message).with_hint(
+                "make a key there with `molde --project NAME key create`, and pass credentials that have it",
+            ));
+        }
         let endpoint = known
             .s3_endpoint
             .parse()

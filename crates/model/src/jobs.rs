@@ -21,6 +21,10 @@ names! {
         ExportImage = "export_image",
         /// Makes a server from an image and starts it.
         CreateServer = "create_server",
+        /// Follows every content down to its chunks, or reads every byte.
+        VerifyStore = "verify_store",
+        /// Records what lies in the store and has no record.
+        RebuildStore = "rebuild_store",
     }
 }
 

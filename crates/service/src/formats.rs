@@ -140,6 +140,32 @@ pub(crate) fn detect_disk(file: Arc<dyn Source>, wrapper: Option<Format>, asked:
     Ok(Detected { wrapper, format: found, variant, notes, size: disk.len() })
 }
 
+/// What a file is that nobody has said anything of.
+pub(crate) struct Recognized {
+    /// The record's word for it.
+    pub(crate) format: DiskFormat,
+    /// Bytes of the disk, where it can be told.
+    pub(crate) size: Option<u64>,
+    /// What is inside.
+    pub(crate) report: Option<guest::Report>,
+}
+
+/// Returns what a file is if it is a disk or disc that an image can be; damage and encryption make it none.
+pub(crate) fn recognize(file: Arc<dyn Source>) -> Result<Option<Recognized>> {
+    let found = disk::probe(&file)?;
+    let format = DiskFormat::ALL.iter().copied().find(|format| file_format(*format) == Some(found));
+    let Some(format) = format else { return Ok(None) };
+    if found == Format::Iso {
+        return Ok(Some(Recognized { format, size: None, report: None }));
+    }
+    let Ok(Opened { disk, .. }) = disk::open(file, found, &Deny) else { return Ok(None) };
+    let size = Some(disk.len());
+    if disk.is_empty() || (found == Format::Raw && !looks_like_a_disk(&disk)?) {
+        return Ok(None);
+    }
+    Ok(Some(Recognized { format, size, report: guest::inspect(disk).ok() }))
+}
+
 fn in_order_only(wrapper: Format) -> Error {
     Error::new(ErrorKind::Internal, format!("the {wrapper} file can be read in order only, and was not unpacked"))
 }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use catalog::{Catalog, Tx, chunks as rows, contents, packs, sessions, strays};
+use catalog::{Catalog, Tx, chunks as rows, contents, packs, scrubs, sessions, strays};
 use chunks::{BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Session, Snapshot, Strays, Verdict};
 use model::packs::{PackEvent, PackState, Standing};
 use uuid::Uuid;
@@ -12,6 +12,9 @@ use uuid::Uuid;
 const LEASE_SECONDS: u32 = 120;
 /// How long a content that is whole may wait for its record, unless a job is on its way to commit it, in seconds.
 const KEPT_SECONDS: u32 = 3600;
+
+/// How long a pack that is being scrubbed is given to nobody else, in seconds.
+const SCRUB_SECONDS: u32 = 3600;
 
 /// Answers the chunk store from the catalog.
 pub struct CatalogIndex {
@@ -57,7 +60,7 @@ impl Index for CatalogIndex {
         let mut tx = self.catalog.read().await?;
         let found = rows::find(&mut tx, domain, ids).await?;
         let found = found.into_iter();
-        Ok(found.map(|found| found.map(|row| Found { location: from_row(row.location), state: row.state })).collect())
+        Ok(found.map(|found| found.map(from_found)).collect())
     }
 
     async fn begin(&self, content: Uuid) -> Result<Option<Session>, IndexError> {
@@ -214,14 +217,31 @@ impl Index for CatalogIndex {
         Ok(tx.commit().await?)
     }
 
+    async fn next_to_scrub(&self, seconds: u64) -> Result<Option<(Uuid, u64)>, IndexError> {
+        let mut tx = self.catalog.write().await?;
+        let next = scrubs::claim(&mut tx, seconds, SCRUB_SECONDS).await?;
+        tx.commit().await?;
+        Ok(next)
+    }
+
+    async fn scrubbed(&self, pack: Uuid, damage: Option<&str>) -> Result<(), IndexError> {
+        let mut tx = self.catalog.write().await?;
+        scrubs::record(&mut tx, pack, damage).await?;
+        Ok(tx.commit().await?)
+    }
+
     async fn alarm(&self) -> Result<Option<String>, IndexError> {
         let mut tx = self.catalog.read().await?;
         Ok(packs::alarm(&mut tx).await?)
     }
 }
 
-fn pack_row(packs::Pack { id, size, writer, standing }: packs::Pack) -> PackRow {
-    PackRow { id, size, writer, standing }
+fn pack_row(packs::Pack { id, size, writer, standing, damaged }: packs::Pack) -> PackRow {
+    PackRow { id, size, writer, standing, damaged }
+}
+
+fn from_found(rows::Found { location, state, damaged }: rows::Found) -> Found {
+    Found { location: from_row(location), state, damaged }
 }
 
 fn from_row(rows::Location { pack, offset, stored, plain, generation }: rows::Location) -> Location {

@@ -25,6 +25,8 @@ pub struct Settings {
     pub job_workers: usize,
     /// Seconds between two collections of garbage; 0 for none by itself.
     pub collect_seconds: u32,
+    /// Days in which every pack of the store is read back once; 0 for never.
+    pub scrub_days: u32,
     /// Socket at which the disks of servers are served over NBD to this host, as `server/<id>`.
     pub nbd_socket: PathBuf,
     /// Pieces of blocking work (reading disks, hashing passwords) that run at once.

@@ -1,14 +1,19 @@
-//! The chunk store as an operator sees it: collection of garbage, now and then or on request, and its alarm.
+//! The chunk store as an operator sees it: how it stands, collection of garbage and its alarm, verification, rebuilding.
 
 use std::time::Duration;
 
-use catalog::{collections, packs};
-use chunks::{CollectOptions, Collected};
+use catalog::scrubs::{Checked, Damaged};
+use catalog::{collections, jobs, packs, scrubs};
+use chunks::{BackendStats, CollectOptions, Collected};
 use model::Timestamp;
 use model::identity::{Principal, Role};
+use model::jobs::{Job, JobKind};
+use serde::Serialize;
 use tokio::sync::watch;
 
 use crate::error::{Error, Result};
+use crate::jobs::record::new_job;
+use crate::jobs::verify_store::VerifyStore;
 use crate::policy;
 use crate::service::Service;
 
@@ -17,16 +22,25 @@ const TEND: Duration = Duration::from_secs(20);
 /// How often it is asked whether a collection is due.
 const LOOK: Duration = Duration::from_secs(60);
 
-/// The verbs of the store.
-pub struct Store<'s>(&'s Service);
+/// Damaged packs that are shown.
+const DAMAGED_SHOWN: u32 = 100;
 
-/// How collection stands.
+/// The verbs of the store.
+pub struct Store<'s>(pub(crate) &'s Service);
+
+/// How the store stands.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CollectionState {
-    /// Why it was stopped, if it was.
+pub struct StoreState {
+    /// Why collection was stopped, if it was.
     pub alarm: Option<String>,
-    /// When the last one by itself began, if any did.
-    pub begun_at: Option<Timestamp>,
+    /// When the last collection by itself began, if any did.
+    pub collection_begun_at: Option<Timestamp>,
+    /// Its packs, and how long ago they were read back.
+    pub checked: Checked,
+    /// Packs that were found to be damaged, the newest finding first; at most a hundred.
+    pub damaged: Vec<Damaged>,
+    /// What this node's backend and cache did since the start.
+    pub backend: BackendStats,
 }
 
 impl Service {
@@ -44,11 +58,40 @@ impl Store<'_> {
         self.run(dry_run).await
     }
 
-    /// Returns how collection stands.
-    pub async fn collection(&self, who: &Principal) -> Result<CollectionState> {
+    /// Returns how the store stands.
+    pub async fn state(&self, who: &Principal) -> Result<StoreState> {
         policy::require(who, Role::Admin, "look at the store")?;
         let mut tx = self.0.parts.catalog.read().await?;
-        Ok(CollectionState { alarm: packs::alarm(&mut tx).await?, begun_at: collections::begun_at(&mut tx).await? })
+        Ok(StoreState {
+            alarm: packs::alarm(&mut tx).await?,
+            collection_begun_at: collections::begun_at(&mut tx).await?,
+            checked: scrubs::checked(&mut tx).await?,
+            damaged: scrubs::damaged(&mut tx, DAMAGED_SHOWN).await?,
+            backend: self.0.parts.store.counted(),
+        })
+    }
+
+    /// Asks for a job that follows every content that has a record down to its chunks; with `deep` it reads, opens and
+    /// hashes every byte. The job fails if any content is damaged, and its log names each.
+    pub async fn verify(&self, who: &Principal, deep: bool) -> Result<Job> {
+        policy::require(who, Role::Admin, "verify the store")?;
+        self.begin(who, JobKind::VerifyStore, &VerifyStore { deep }).await
+    }
+
+    /// Asks for a job that records the packs and contents that lie in the store and have no record, as after the loss of
+    /// the catalog.
+    pub async fn rebuild(&self, who: &Principal) -> Result<Job> {
+        policy::require(who, Role::Admin, "rebuild the catalog")?;
+        self.begin(who, JobKind::RebuildStore, &()).await
+    }
+
+    async fn begin(&self, who: &Principal, kind: JobKind, params: &impl Serialize) -> Result<Job> {
+        let job = new_job(self.0, who, kind, None, None, params)?;
+        let mut tx = self.0.parts.catalog.write().await?;
+        jobs::insert(&mut tx, &job).await?;
+        tx.commit().await?;
+        self.0.wake.notify_one();
+        Ok(job)
     }
 
     /// Allows collection again after an alarm.

@@ -32,6 +32,9 @@ const EXPORT_IMAGE: &[&str] = &[
 ];
 const CREATE_SERVER: &[&str] = &["start/before", "start/after", "end/before", "end/after"];
 
+const REBUILD_STORE: &[&str] =
+    &["packs/before", "packs/after", "contents/before", "contents/middle", "contents/after", "end/before", "end/after"];
+
 /// SIGABRT.
 const ABORTED: Option<i32> = Some(6);
 
@@ -56,10 +59,18 @@ impl Bench {
         Self { molde, raw, vmdk, md5_of_vmdk }
     }
 
+    /// As [`Bench::die_in`], and what was acknowledged before is still there.
+    #[track_caller]
+    fn crash(&mut self, place: &str, path: &str, body: &Value) -> Value {
+        let job = self.die_in(place, path, body);
+        self.check_object("disk.vmdk");
+        job
+    }
+
     /// Lets the server die at a place of the job that `body` posted to `path` begins, starts it again, and returns
     /// the job when it has ended.
     #[track_caller]
-    fn crash(&mut self, place: &str, path: &str, body: &Value) -> Value {
+    fn die_in(&mut self, place: &str, path: &str, body: &Value) -> Value {
         self.molde.terminate();
         self.molde.restart_to_abort_at(place);
         let before = self.jobs();
@@ -75,7 +86,6 @@ impl Bench {
         assert_eq!(job["state"], "done", "{place}: {job}");
         let again = !place.ends_with("end/after");
         assert_eq!(job["attempt"], 1 + i64::from(again), "{place}: {job}");
-        self.check_object("disk.vmdk");
         job
     }
 
@@ -159,6 +169,39 @@ fn a_crash_at_every_place_of_a_new_server() {
     }
 }
 
+#[test]
+fn a_crash_at_every_place_of_a_rebuilt_catalog() {
+    let mut bench = Bench::new();
+    let raw = bench.raw.to_str().unwrap().to_owned();
+    bench.molde.cli(["image", "create", "web", "--file", &raw, "--format", "raw"]).ok();
+    let heads = bench.molde.heads();
+    for place in REBUILD_STORE {
+        bench.molde.terminate();
+        for file in ["catalog.db", "catalog.db-wal", "catalog.db-shm"] {
+            drop(std::fs::remove_file(bench.molde.data().join(file)));
+        }
+        bench.molde.restart();
+        assert!(bench.molde.images().is_empty());
+        bench.die_in(&format!("rebuild_store/{place}"), "/molde/v1/store/rebuild", &json!({}));
+        bench.molde.cli(["store", "verify", "--deep"]).ok();
+        // The VMDK that was uploaded, and the disk: each once, whatever the rebuilding had done when it died.
+        let images = bench.molde.images();
+        assert_eq!(images.len(), 2, "{place}: {images:#?}");
+        for image in images {
+            let saved = bench.molde.file("saved");
+            bench.molde.cli(["image", "save", image["id"].as_str().unwrap(), saved.to_str().unwrap(), "--force"]).ok();
+            let expected = if image["disk_format"] == "vmdk" { &bench.vmdk } else { &bench.raw };
+            assert_eq!(disks::md5_of(&saved), disks::md5_of(expected), "{place}: {image}");
+        }
+        assert_eq!(bench.molde.heads(), heads, "{place}");
+    }
+    // Collection goes on and takes nothing of it.
+    for _ in 0..3 {
+        bench.molde.cli(["store", "gc"]).ok();
+    }
+    bench.molde.cli(["store", "verify", "--deep"]).ok();
+}
+
 fn smallest_flavor(molde: &Molde) -> Value {
     let flavors = molde.get("/molde/v1/flavors");
     let smallest = flavors["flavors"].as_array().unwrap().iter().min_by_key(|flavor| flavor["ram_mib"].as_u64());
@@ -182,7 +225,12 @@ fn the_places_are_those_that_jobs_come_to() {
     let words = ["serve", "--abort-at", "nowhere", "--data", folder.path().to_str().unwrap()];
     let told = run(&mut tests::command(tests::binary(), words)).refused();
     let known: Vec<&str> = told.trim().split_once("one of: ").unwrap().1.split(", ").collect();
-    let kinds = [("create_image", CREATE_IMAGE), ("export_image", EXPORT_IMAGE), ("create_server", CREATE_SERVER)];
+    let kinds = [
+        ("create_image", CREATE_IMAGE),
+        ("export_image", EXPORT_IMAGE),
+        ("create_server", CREATE_SERVER),
+        ("rebuild_store", REBUILD_STORE),
+    ];
     let tested = kinds.iter().flat_map(|(kind, places)| places.iter().map(move |place| format!("{kind}/{place}")));
     assert_eq!(known, tested.collect::<Vec<_>>(), "every place has its crash here");
 }

@@ -63,6 +63,15 @@ impl Server {
         &self.data
     }
 
+    /// The most memory that the server ever had, in MiB.
+    pub(crate) fn memory_peak(&self) -> Result<f64> {
+        let status =
+            fs::read_to_string(format!("/proc/{}/status", self.child.id())).context("no figures of the server")?;
+        let peak =
+            status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.strip_suffix("kB")?.trim().parse::<f64>().ok());
+        peak.map(|kibibytes| kibibytes / 1024.0).context("the server's peak of memory is not told")
+    }
+
     /// The last lines of the server's log.
     pub(crate) fn log_tail(&self) -> String {
         log_tail(&self.data)

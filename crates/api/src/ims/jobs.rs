@@ -90,6 +90,9 @@ fn job_type(kind: JobKind) -> &'static str {
         JobKind::ExportImage => "imsNativeExportImageJob",
         JobKind::UploadImage => "imsNativeImportImageJob",
         JobKind::CreateServer => "createServer",
+        // Nothing that Huawei has; only who asked for them sees them.
+        JobKind::VerifyStore => "verifyStore",
+        JobKind::RebuildStore => "rebuildStore",
     }
 }
 

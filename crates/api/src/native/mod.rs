@@ -49,6 +49,9 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/store", get(store::show))
         .route("/molde/v1/store/collect", post(store::collect))
         .route("/molde/v1/store/clear-alarm", post(store::clear_alarm))
+        .route("/molde/v1/store/stats", get(store::stats))
+        .route("/molde/v1/store/verify", post(store::verify))
+        .route("/molde/v1/store/rebuild", post(store::rebuild))
         .route_layer(from_fn_with_state(state.clone(), guard));
     Router::new()
         .route("/molde/v1", get(about))

@@ -16,7 +16,7 @@ async fn add_pack(tx: &mut Tx, pack: Uuid, bytes: u64, blobs: &[(Uuid, [u8; 32],
 }
 
 fn found(location: Location) -> Option<Found> {
-    Some(Found { location, state: PackState::Sealed })
+    Some(Found { location, state: PackState::Sealed, damaged: false })
 }
 
 fn location(pack: Uuid, number: u32) -> Location {

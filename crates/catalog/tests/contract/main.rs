@@ -17,6 +17,7 @@ mod jobs;
 mod opening;
 mod postgres;
 mod records;
+mod scrubs;
 mod servers;
 mod transactions;
 
@@ -76,6 +77,12 @@ promises! {
         strays_are_named_when_nobody_can_come_for_them,
         sources_must_be_kept,
         one_of_many_nodes_collects,
+    }
+    scrubs {
+        packs_take_turns,
+        a_pack_is_claimed_by_one_of_many,
+        damage_is_remembered_and_what_is_written_again_replaces_it,
+        what_is_being_removed_is_left_alone,
     }
     images {
         come_back_whole,

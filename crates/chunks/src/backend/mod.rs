@@ -58,6 +58,25 @@ pub trait Backend: Send + Sync {
 
     /// Removes the object durably; it is no error when there is none.
     async fn delete(&self, name: &str) -> Result<()>;
+
+    /// Returns where the objects themselves lie, if this is a cache before that.
+    fn origin(&self) -> Option<&dyn Backend> {
+        None
+    }
+
+    /// Returns what it did since it was opened, as far as it counts.
+    fn counted(&self) -> BackendStats {
+        BackendStats::default()
+    }
+}
+
+/// What a backend and a cache before it did since they were opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BackendStats {
+    /// Calls to a service, if the objects lie in one.
+    pub remote: Option<RemoteStats>,
+    /// The cache, if there is one.
+    pub cache: Option<CacheStats>,
 }
 
 /// Refuses a name that no backend should ever see, such as one that leaves a folder.

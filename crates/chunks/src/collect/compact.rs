@@ -1,4 +1,6 @@
 //! Compaction: what is live in packs that are mostly dead is copied together, sealed as it is; the rest becomes garbage.
+//!
+//! From packs that a scrub found damaged, all that is whole is copied, however much that is.
 
 use bytes::Bytes;
 use model::packs::PackState;
@@ -7,6 +9,7 @@ use uuid::Uuid;
 use super::CollectOptions;
 use super::live::Live;
 use super::report::Collected;
+use crate::backend::Backend;
 use crate::index::{Moved, PackRow, Session, Snapshot};
 use crate::pack::{self, PackBuilder, PackEntry, SealedBlob};
 use crate::store::Store;
@@ -35,10 +38,11 @@ impl Store {
             .packs
             .iter()
             .map(|row| (live.bytes(row.id), row))
-            .filter(|(live, row)| is_sparse(*live, row, snapshot.oldest_session, options.compact_below))
+            .filter(|(live, row)| is_movable(*live, row, snapshot.oldest_session))
+            .filter(|(live, row)| row.damaged || is_sparse(*live, row, options.compact_below))
             .collect();
         // Two packs at least: one alone would be copied for little, again and again.
-        if candidates.len() < 2 {
+        if candidates.len() < 2 && !candidates.iter().any(|(_, row)| row.damaged) {
             return Ok(());
         }
         candidates.sort_by_key(|(live, row)| live.saturating_mul(1000) / row.size.max(1));
@@ -49,7 +53,8 @@ impl Store {
                 break;
             }
             match copying.pack(row, live).await {
-                Ok(()) => collected.compacted.add(bytes),
+                Ok(0) => {}
+                Ok(copied) => collected.compacted.add(copied),
                 // Damage stays where it is, for `verify` and `scrub` to tell.
                 Err(error) if error.kind() == ErrorKind::Corrupt => {
                     tracing::warn!(pack = %row.id, %error, "a pack is damaged and was not compacted");
@@ -63,26 +68,39 @@ impl Store {
 }
 
 /// Returns whether a pack is worth copying.
-fn is_sparse(live: u64, row: &PackRow, oldest_session: u64, below: u8) -> bool {
-    row.standing.state == PackState::Sealed
-        && row.writer < oldest_session
-        && live > 0
-        && live.saturating_mul(100) < row.size.saturating_mul(below.into())
+fn is_sparse(live: u64, row: &PackRow, below: u8) -> bool {
+    live.saturating_mul(100) < row.size.saturating_mul(below.into())
+}
+
+/// Returns whether a pack has something to copy, and nobody can still be referring to it without being seen.
+fn is_movable(live: u64, row: &PackRow, oldest_session: u64) -> bool {
+    row.standing.state == PackState::Sealed && row.writer < oldest_session && live > 0
+}
+
+async fn read_blob(backend: &dyn Backend, entry: &PackEntry) -> Result<Bytes> {
+    let (name, offset) = (pack::name(entry.location.pack), u64::from(entry.location.offset));
+    let stored = backend.get_range(&name, offset, entry.location.stored as usize).await?;
+    if blake3::hash(&stored) != entry.outer {
+        return Err(Error::corrupt(format!("the blob at offset {offset} was changed")));
+    }
+    Ok(stored)
 }
 
 impl Copying<'_> {
-    async fn pack(&mut self, row: &PackRow, live: &Live) -> Result<()> {
+    /// Copies what is live in a pack, and returns how many bytes; what is damaged stays, where that is known.
+    async fn pack(&mut self, row: &PackRow, live: &Live) -> Result<u64> {
+        let mut copied = 0;
         let backend = self.store.backend();
         let (_, entries) = pack::read_footer(backend, row.id, self.store.descriptor().store).await?;
         for entry in entries.iter().filter(|entry| live.contains(row.id, entry.location.offset)) {
-            let offset = u64::from(entry.location.offset);
-            let stored = backend.get_range(&pack::name(row.id), offset, entry.location.stored as usize).await?;
-            if blake3::hash(&stored) != entry.outer {
-                return Err(Error::corrupt(format!("the blob at offset {offset} was changed")));
+            match read_blob(backend, entry).await {
+                Ok(stored) => self.blob(entry, stored).await?,
+                Err(error) if row.damaged && error.kind() == ErrorKind::Corrupt => continue,
+                Err(error) => return Err(error),
             }
-            self.blob(entry, stored).await?;
+            copied += u64::from(entry.location.stored);
         }
-        Ok(())
+        Ok(copied)
     }
 
     async fn blob(&mut self, entry: &PackEntry, stored: Bytes) -> Result<()> {

@@ -30,6 +30,9 @@ struct State {
     /// Packs without a record, with the last session when they were seen first.
     stray_packs: HashMap<Uuid, u64>,
     alarm: Option<String>,
+    /// When packs were scrubbed, by a clock that moves with each scrub.
+    scrubbed: HashMap<Uuid, u64>,
+    scrubs: u64,
 }
 
 impl MemoryIndex {
@@ -81,8 +84,8 @@ impl MemoryIndex {
 }
 
 impl State {
-    fn state_of(&self, pack: Uuid) -> Option<PackState> {
-        self.packs.get(&pack).map(|row| row.standing.state)
+    fn is_damaged(&self, pack: Uuid) -> bool {
+        self.packs.get(&pack).is_some_and(|row| row.damaged)
     }
 
     fn move_pack(&mut self, pack: Uuid, event: PackEvent) -> Option<Standing> {
@@ -98,7 +101,8 @@ impl Index for MemoryIndex {
         let state = self.state();
         let found = |id: &BlobId| {
             let location = *state.blobs.get(&(domain, *id)).filter(|_| !state.blind)?;
-            Some(Found { location, state: state.state_of(location.pack)? })
+            let row = state.packs.get(&location.pack)?;
+            Some(Found { location, state: row.standing.state, damaged: row.damaged })
         };
         Ok(ids.iter().map(found).collect())
     }
@@ -128,12 +132,15 @@ impl Index for MemoryIndex {
             return Ok(false);
         }
         let writer = session.map_or(0, |session| session.0);
-        let row = PackRow { id: pack, size, writer, standing: Standing::SEALED };
+        let row = PackRow { id: pack, size, writer, standing: Standing::SEALED, damaged: false };
         if state.packs.entry(pack).or_insert(row).standing.state == PackState::Deleting {
             return Ok(true);
         }
         for (domain, id, location) in blobs {
-            state.blobs.entry((*domain, *id)).or_insert(*location);
+            let known = state.blobs.get(&(*domain, *id)).is_some_and(|known| !state.is_damaged(known.pack));
+            if !known {
+                state.blobs.insert((*domain, *id), *location);
+            }
         }
         Ok(true)
     }
@@ -218,7 +225,8 @@ impl Index for MemoryIndex {
         if !state.open.contains_key(&session.0) {
             return Ok(false);
         }
-        state.packs.insert(pack, PackRow { id: pack, size, writer: session.0, standing: Standing::SEALED });
+        let row = PackRow { id: pack, size, writer: session.0, standing: Standing::SEALED, damaged: false };
+        state.packs.insert(pack, row);
         for moved in moved {
             if let Some(location) = state.blobs.get_mut(&(moved.domain, moved.id))
                 && location.pack == moved.from
@@ -249,6 +257,24 @@ impl Index for MemoryIndex {
         let mut state = self.state();
         for pack in &strays.packs {
             state.stray_packs.remove(pack);
+        }
+        Ok(())
+    }
+
+    async fn next_to_scrub(&self, _seconds: u64) -> Result<Option<(Uuid, u64)>, IndexError> {
+        let state = self.state();
+        let rows = state.packs.values().filter(|row| row.standing.state != PackState::Deleting);
+        let next = rows.min_by_key(|row| state.scrubbed.get(&row.id));
+        Ok(next.map(|row| (row.id, row.size)))
+    }
+
+    async fn scrubbed(&self, pack: Uuid, damage: Option<&str>) -> Result<(), IndexError> {
+        let mut state = self.state();
+        state.scrubs += 1;
+        let now = state.scrubs;
+        state.scrubbed.insert(pack, now);
+        if let Some(row) = state.packs.get_mut(&pack) {
+            row.damaged = damage.is_some();
         }
         Ok(())
     }

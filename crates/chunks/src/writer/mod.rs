@@ -8,6 +8,10 @@
 //! Memory with 512 KiB chunks, whatever the length of the content: the chunk being cut and a batch of 4,
 //! 2 batches being identified, 8 chunks being sealed (each twice while it is sealed), one pack being filled
 //! and one being written, 16 MiB each: below 48 MiB. A root being built adds 64 bytes per 512 MiB of content.
+//!
+//! All writers of a store share 48 MiB of rooms for chunks between being cut and being packed, and 128 MiB for packs. Where
+//! there is none left, a writer goes on with one batch at a time, and closes packs at 2 MiB: so it adds at most 10 MiB
+//! to what the rooms take, and none ever waits for another, whose client may send nothing.
 
 mod append;
 mod finish;
@@ -18,6 +22,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::sync::OwnedSemaphorePermit;
 use uuid::Uuid;
 
 use self::packer::Packer;
@@ -37,6 +42,9 @@ const BATCH_CHUNKS: usize = 4;
 const BATCHES_MAX: usize = 2;
 /// Chunks that are being compressed and sealed at once.
 const SEALING_MAX: usize = 8;
+
+/// Room in memory for one chunk or several; none of one that goes without.
+type Room = Option<OwnedSemaphorePermit>;
 
 /// What a writer did so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -80,14 +88,14 @@ enum Identifying {
 
 enum Identified {
     Zero,
-    Data { id: BlobId, plain: Vec<u8>, location: Option<Location> },
+    Data { id: BlobId, plain: Vec<u8>, location: Option<Location>, room: Room },
 }
 
 enum Sealing {
     Zeros(u64),
     Known(Entry),
     Segment(Entry),
-    New(Entry, Job<Result<SealedBlob>>),
+    New(Entry, Job<Result<SealedBlob>>, Room),
 }
 
 impl Store {
@@ -197,8 +205,12 @@ impl Writer {
     /// Starts identifying the batch, and moves the pipeline on when it is full.
     async fn submit(&mut self) -> Result<()> {
         if !self.batch.is_empty() {
+            let rooms = self.store.chunk_rooms(self.batch.len());
+            if rooms.is_none() {
+                self.clear().await?;
+            }
             let batch = std::mem::take(&mut self.batch);
-            let job = identify(self.store.clone(), Arc::clone(&self.domain), batch);
+            let job = identify(self.store.clone(), Arc::clone(&self.domain), batch, rooms);
             self.identifying.push_back(Identifying::Batch(Job::spawn(job)));
         }
         while self.identifying.len() > BATCHES_MAX {
@@ -230,7 +242,7 @@ impl Writer {
     }
 
     async fn decide(&mut self, identified: Identified) -> Result<Sealing> {
-        let Identified::Data { id, plain, location } = identified else {
+        let Identified::Data { id, plain, location, room } = identified else {
             self.stats.zero += 1;
             return Ok(Sealing::Zeros(1));
         };
@@ -247,7 +259,7 @@ impl Writer {
         let (cpu, binding, key) =
             (self.store.cpu().clone(), self.binding(Kind::Chunk, id, plain.len()), entry.key.clone());
         let job = Job::spawn(async move { cpu.run(move || seal(&plain, &binding, &key)).await });
-        Ok(Sealing::New(entry, job))
+        Ok(Sealing::New(entry, job, room))
     }
 
     /// Puts a piece at the end of the sealing queue, taking out the oldest while it is full.
@@ -268,9 +280,10 @@ impl Writer {
                 self.segments.push(entry);
                 Ok(())
             }
-            Some(Sealing::New(entry, mut job)) => {
+            Some(Sealing::New(entry, mut job, room)) => {
                 let blob = job.wait().await?;
                 self.packer.push(blob).await?;
+                drop(room);
                 self.list(entry).await
             }
         }
@@ -279,6 +292,11 @@ impl Writer {
     /// Empties the pipeline; a chunk that is being cut stays where it is.
     async fn drain(&mut self) -> Result<()> {
         self.submit().await?;
+        self.clear().await
+    }
+
+    /// Packs all that is being identified and sealed.
+    async fn clear(&mut self) -> Result<()> {
         while !self.identifying.is_empty() {
             self.step().await?;
         }
@@ -296,11 +314,14 @@ impl Writer {
 }
 
 /// Finds out which chunks are zero and which are known.
-async fn identify(store: Store, domain: Arc<Domain>, batch: Vec<Vec<u8>>) -> Result<Vec<Identified>> {
+async fn identify(store: Store, domain: Arc<Domain>, batch: Vec<Vec<u8>>, mut rooms: Room) -> Result<Vec<Identified>> {
     let domain_id = domain.id;
     let hash = move |plain: Vec<u8>| match is_zero(&plain) {
         true => Identified::Zero,
-        false => Identified::Data { id: domain.blob_id(Kind::Chunk, &plain), plain, location: None },
+        false => {
+            let room = rooms.as_mut().and_then(|rooms| rooms.split(1));
+            Identified::Data { id: domain.blob_id(Kind::Chunk, &plain), plain, location: None, room }
+        }
     };
     let mut batch: Vec<_> = store.cpu().run(move || batch.into_iter().map(hash).collect()).await;
     let data = batch.iter_mut().filter_map(|identified| match identified {

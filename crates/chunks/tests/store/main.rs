@@ -13,6 +13,7 @@ mod manifests;
 mod remote;
 mod reuse;
 mod round_trips;
+mod scrub;
 mod support;
 mod usage;
 mod watched;

@@ -113,6 +113,14 @@ impl<W: Watch> Index for WatchedIndex<W> {
         self.pass(self.inner.remove_strays(strays)).await
     }
 
+    async fn next_to_scrub(&self, seconds: u64) -> Answer<Option<(Uuid, u64)>> {
+        self.pass(self.inner.next_to_scrub(seconds)).await
+    }
+
+    async fn scrubbed(&self, pack: Uuid, damage: Option<&str>) -> Answer<()> {
+        self.pass(self.inner.scrubbed(pack, damage)).await
+    }
+
     async fn alarm(&self) -> Answer<Option<String>> {
         self.pass(self.inner.alarm()).await
     }

@@ -12,6 +12,9 @@
 //! every_hours = 6                             # 0: garbage is only collected when `molde store gc` asks for it
 //! stray_days = 7                              # how long an object that no record names is kept
 //!
+//! [scrub]
+//! days = 30                                   # in so many days every byte of the store is read back once; 0: never
+//!
 //! [api]
 //! public_url = "https://images.example"       # what clients are told; default: the listening address
 //!
@@ -47,6 +50,7 @@ pub(crate) struct Config {
     pub(crate) compute: Compute,
     pub(crate) jobs: Jobs,
     pub(crate) collection: Collection,
+    pub(crate) scrub: Scrub,
     pub(crate) nbd: Nbd,
 }
 
@@ -63,6 +67,20 @@ pub(crate) struct Collection {
 impl Default for Collection {
     fn default() -> Self {
         Self { every_hours: 6, stray_days: 7 }
+    }
+}
+
+/// Reading back of what is kept.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Scrub {
+    /// Days in which every pack of the store is read back once; 0 for never.
+    pub(crate) days: u32,
+}
+
+impl Default for Scrub {
+    fn default() -> Self {
+        Self { days: 30 }
     }
 }
 

@@ -19,10 +19,13 @@ use crate::jobs::create_image::CreateImageWork;
 use crate::jobs::create_server::CreateServerWork;
 use crate::jobs::export_image::ExportImageWork;
 use crate::jobs::lease::{LEASE_SECONDS, Lease};
+use crate::jobs::rebuild_store::RebuildStoreWork;
 use crate::jobs::run::{Run, Work, end_badly};
 use crate::jobs::sealed;
 use crate::jobs::stop::Stop;
 use crate::jobs::uploading::UploadImageWork;
+use crate::jobs::verify_store::VerifyStoreWork;
+use crate::scrubbing;
 use crate::service::Service;
 use crate::store;
 
@@ -55,6 +58,7 @@ impl Runner {
         workers.spawn(watch(service.clone(), stopped.clone()));
         workers.spawn(store::tend(service.clone(), stopped.clone()));
         workers.spawn(store::collect_when_due(service.clone(), stopped.clone()));
+        workers.spawn(scrubbing::scrub(service.clone(), stopped.clone()));
         for _ in 0..service.parts.settings.job_workers.max(1) {
             workers.spawn(work(service.clone(), stopped.clone()));
         }
@@ -136,20 +140,24 @@ fn work_of(kind: JobKind) -> &'static dyn Work {
         JobKind::CreateImage => &CreateImageWork,
         JobKind::ExportImage => &ExportImageWork,
         JobKind::CreateServer => &CreateServerWork,
+        JobKind::VerifyStore => &VerifyStoreWork,
+        JobKind::RebuildStore => &RebuildStoreWork,
     }
 }
 
-/// Returns every place where `--abort-at` can end the process: `KIND/STEP/before`, `middle` (of a step that copies),
+/// Returns every place where `--abort-at` can end the process: `KIND/STEP/before`, `middle` (of a step that copies or recovers),
 /// `joining` (where a stream's head and the rest are written) and `after`, and `KIND/end/before` and `after`.
 #[must_use]
 pub fn abort_places() -> Vec<String> {
-    let kinds = [JobKind::CreateImage, JobKind::ExportImage, JobKind::CreateServer];
+    let kinds = [JobKind::CreateImage, JobKind::ExportImage, JobKind::CreateServer, JobKind::RebuildStore];
     let steps = kinds.iter().flat_map(|kind| {
         work_of(*kind).steps().iter().map(|step| step.name).chain(["end"]).map(move |step| (kind, step))
     });
     let places = steps.flat_map(|(kind, step)| {
         let moments: &[&str] = match (kind, step) {
-            (JobKind::CreateImage, "unpack" | "copy") => &["before", "middle", "after"],
+            (JobKind::CreateImage, "unpack" | "copy") | (JobKind::RebuildStore, "contents") => {
+                &["before", "middle", "after"]
+            }
             (JobKind::ExportImage, "write") => &["before", "middle", "joining", "after"],
             _ => &["before", "after"],
         };

@@ -31,6 +31,13 @@ impl WatchedBackend {
         self.objects.list("packs/").await.unwrap()
     }
 
+    /// Changes one byte of an object, as a bad disk does.
+    pub(crate) async fn spoil(&self, name: &str, at: usize) {
+        let mut bytes = self.objects.get(name).await.unwrap().to_vec();
+        bytes[at] ^= 1;
+        self.objects.overwrite(name, bytes.into());
+    }
+
     /// Returns the names of all heads.
     pub(crate) async fn heads(&self) -> Vec<String> {
         self.objects.list("heads/").await.unwrap()

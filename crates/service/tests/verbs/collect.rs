@@ -60,7 +60,7 @@ async fn uploads_jobs_and_downloads_go_on_while_it_runs() {
     };
     let (removed, ()) = tokio::join!(collecting, writing);
     assert!(removed > 0, "nothing was collected beside the writer");
-    assert_eq!(f.service.store().collection(&root).await.unwrap().alarm, None);
+    assert_eq!(f.service.store().state(&root).await.unwrap().alarm, None);
     for _ in 0..3 {
         f.service.store().collect(&root, false).await.unwrap();
     }

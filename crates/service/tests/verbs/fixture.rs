@@ -50,16 +50,23 @@ pub(crate) struct Fixture {
     pub(crate) driver: Arc<FakeDriver>,
     pub(crate) clock: Arc<MovedClock>,
     pub(crate) secrets: BootstrapSecrets,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Fixture {
     /// Assembles a service with its first administrator.
     pub(crate) async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let catalog = Catalog::connect(&format!("sqlite://{}/catalog.db", folder.path().display())).await.unwrap();
+        Self::assemble(tempfile::tempdir().unwrap(), "catalog", Arc::default()).await
+    }
+
+    /// Goes on with the store and its keys alone, as after the loss of the catalog.
+    pub(crate) async fn lose_catalog(self) -> Self {
+        Self::assemble(self.folder, "another", self.backend).await
+    }
+
+    async fn assemble(folder: TempDir, name: &str, backend: Arc<WatchedBackend>) -> Self {
+        let catalog = Catalog::connect(&format!("sqlite://{}/{name}.db", folder.path().display())).await.unwrap();
         let kms = Arc::new(LocalKms::open_or_create(&folder.path().join("master.key")).unwrap());
-        let backend = Arc::new(WatchedBackend::default());
         let index = Arc::new(CatalogIndex::new(catalog.clone(), 0));
         let options = Options { chunk_size: CHUNK as u32, ..Options::default() };
         let store = Store::open(backend.clone(), index.clone(), kms.clone(), options).await.unwrap();
@@ -71,6 +78,7 @@ impl Fixture {
             node: NODE.into(),
             job_workers: 1,
             collect_seconds: 0,
+            scrub_days: 0,
             nbd_socket: folder.path().join("nbd.sock"),
             blocking_permits: 8,
             abort_at: None,
@@ -82,7 +90,7 @@ impl Fixture {
         service.recover().await.unwrap();
         let secrets = BootstrapSecrets::generate().unwrap();
         assert!(service.identity().bootstrap(&secrets).await.unwrap());
-        Self { service, catalog, backend, driver, clock, secrets, _folder: folder }
+        Self { service, catalog, backend, driver, clock, secrets, folder }
     }
 
     /// Returns the first administrator.

@@ -22,4 +22,5 @@ mod rights;
 mod secrets;
 mod servers;
 mod shop;
+mod store;
 mod uploads;

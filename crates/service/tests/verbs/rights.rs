@@ -77,7 +77,10 @@ const PRIVATE: &[(&str, &str)] = &[
     ("user delete", "offf fo"),
     ("role grant", "offf fo"),
     ("role revoke", "offf fo"),
-    ("store collection", "offf fo"),
+    ("store state", "offf fo"),
+    ("store stats", "offf fo"),
+    ("store verify", "offf fo"),
+    ("store rebuild", "offf fo"),
     ("store collect", "offf fo"),
     ("store clear_alarm", "offf fo"),
     ("key create", "oooo oo"),
@@ -270,7 +273,10 @@ async fn ask(f: &Fixture, who: &Principal, verb: &str, things: &Things) -> Resul
 async fn ask_store(f: &Fixture, who: &Principal, verb: &str) -> Result<bool> {
     let store = f.service.store();
     match verb {
-        "collection" => store.collection(who).await.map(drop),
+        "state" => store.state(who).await.map(drop),
+        "stats" => store.stats(who, 1).await.map(drop),
+        "verify" => store.verify(who, false).await.map(drop),
+        "rebuild" => store.rebuild(who).await.map(drop),
         "collect" => store.collect(who, true).await.map(drop),
         "clear_alarm" => store.clear_alarm(who).await,
         other => panic!("no verb `{other}`"),

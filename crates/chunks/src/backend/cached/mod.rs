@@ -21,7 +21,7 @@ use futures::future::{BoxFuture, Shared, WeakShared, try_join_all};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
-use super::{Backend, Counter, OBJECT_LENGTH_MAX, past_the_end};
+use super::{Backend, BackendStats, Counter, OBJECT_LENGTH_MAX, past_the_end};
 use crate::blocking::Threads;
 use crate::{Error, Result};
 use blocks::{BlockId, Blocks};
@@ -327,6 +327,14 @@ impl Backend for CachedBackend {
             self.0.threads.run(move || inner.blocks.forget(pack)).await;
         }
         Ok(())
+    }
+
+    fn origin(&self) -> Option<&dyn Backend> {
+        Some(&*self.0.backend)
+    }
+
+    fn counted(&self) -> BackendStats {
+        BackendStats { cache: Some(self.stats()), ..self.0.backend.counted() }
     }
 }
 

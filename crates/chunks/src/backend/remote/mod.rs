@@ -30,7 +30,7 @@ use tokio::time::timeout;
 pub use place::{Protocol, RemoteConfig, RemoteLimits};
 pub use stats::RemoteStats;
 
-use super::{Backend, OBJECT_LENGTH_MAX, check_name, check_prefix, past_the_end, too_large};
+use super::{Backend, BackendStats, OBJECT_LENGTH_MAX, check_name, check_prefix, past_the_end, too_large};
 use crate::{Error, ErrorKind, Result};
 use hedge::Latency;
 use stats::Counters;
@@ -296,6 +296,10 @@ impl Backend for RemoteBackend {
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
             done => done,
         }
+    }
+
+    fn counted(&self) -> BackendStats {
+        BackendStats { remote: Some(self.stats()), cache: None }
     }
 }
 
