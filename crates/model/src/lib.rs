@@ -14,6 +14,7 @@ pub mod images;
 pub mod jobs;
 pub mod names;
 pub mod packs;
+pub mod quotas;
 pub mod servers;
 
 pub use clock::{Clock, Timestamp};

@@ -3,6 +3,9 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+/// What to do when a project has as many images or objects as it may.
+pub(crate) const COUNT_HINT: &str = "delete what is not needed any more, or ask an administrator for a larger quota";
+
 /// What kind of failure it is; each dialect turns a kind into its own code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -24,6 +27,8 @@ pub enum ErrorKind {
     Forbidden,
     /// A limit of the project or of the request is exceeded.
     TooLarge,
+    /// The project would have more than its quota allows.
+    QuotaExceeded,
     /// The byte range lies outside the content.
     BadRange,
     /// Kept bytes are damaged.
@@ -163,9 +168,11 @@ impl From<catalog::Error> for Error {
             catalog::ErrorKind::Conflict => ErrorKind::Conflict,
             catalog::ErrorKind::Invalid | catalog::ErrorKind::Missing => ErrorKind::Invalid,
             catalog::ErrorKind::Unavailable => ErrorKind::Unavailable,
+            catalog::ErrorKind::Quota => ErrorKind::QuotaExceeded,
             catalog::ErrorKind::Other => ErrorKind::Internal,
         };
-        Self::new(kind, error.to_string()).caused_by(error)
+        let hint = (kind == ErrorKind::QuotaExceeded).then(|| COUNT_HINT.to_owned());
+        Self { hint, ..Self::new(kind, error.to_string()).caused_by(error) }
     }
 }
 

@@ -47,6 +47,7 @@ fn kind(kind: ErrorKind) -> &'static str {
         ErrorKind::Unauthorized => "unauthorized",
         ErrorKind::Forbidden => "forbidden",
         ErrorKind::TooLarge => "too_large",
+        ErrorKind::QuotaExceeded => "quota_exceeded",
         ErrorKind::BadRange => "bad_range",
         ErrorKind::Corrupt => "corrupt",
         ErrorKind::StorageFull => "storage_full",
