@@ -16,6 +16,7 @@ pub mod names;
 pub mod packs;
 pub mod quotas;
 pub mod servers;
+pub mod sizes;
 
 pub use clock::{Clock, Timestamp};
 pub use formats::{ContainerFormat, DiskFormat};

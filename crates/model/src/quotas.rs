@@ -1,8 +1,7 @@
 //! Quotas: what a project may have at most, and what it has.
 
-use std::fmt;
-
 use crate::formats::names;
+use crate::sizes::Size;
 
 names! {
     /// What a quota limits.
@@ -47,30 +46,12 @@ impl Quota {
         match self.resource {
             Resource::StoredBytes => format!(
                 "the project may store {}, has {}, and {} are left, which are not enough for {} more",
-                Bytes(limit),
-                Bytes(used),
-                Bytes(left),
-                Bytes(more)
+                Size(limit),
+                Size(used),
+                Size(left),
+                Size(more)
             ),
             countable => format!("the project may have {limit} {countable}, has {used}, and {left} are left"),
-        }
-    }
-}
-
-/// A number of bytes for people: in the largest unit that it fills, cut off after one digit.
-struct Bytes(u64);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
-        let Some((name, shift)) = units.into_iter().find(|(_, shift)| self.0 >> shift > 0) else {
-            return write!(f, "{} bytes", self.0);
-        };
-        let (whole, rest) = (self.0 >> shift, self.0 & ((1 << shift) - 1));
-        // Below ten, as the rest is below the unit.
-        match (u128::from(rest) * 10) >> shift {
-            0 => write!(f, "{whole} {name}"),
-            tenth => write!(f, "{whole}.{tenth} {name}"),
         }
     }
 }
@@ -104,20 +85,5 @@ mod tests {
             stored.refusal(16 << 20),
             "the project may store 100 GiB, has 99.9 GiB, and 1.4 KiB are left, which are not enough for 16 MiB more"
         );
-    }
-
-    #[test]
-    fn bytes_are_never_rounded_up() {
-        for (bytes, text) in [
-            (0, "0 bytes"),
-            (1023, "1023 bytes"),
-            (1024, "1 KiB"),
-            (1535, "1.4 KiB"),
-            ((1 << 20) - 1, "1023.9 KiB"),
-            (5 << 30, "5 GiB"),
-            (u64::MAX, "16777215.9 TiB"),
-        ] {
-            assert_eq!(Bytes(bytes).to_string(), text);
-        }
     }
 }

@@ -47,6 +47,7 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         node: data.node()?,
         job_workers: config.jobs.workers,
         collect_seconds: config.collection.every_hours.saturating_mul(HOUR),
+        quotas: config.quota.limits(),
         nbd_socket: data.path(disks::SOCKET),
         blocking_permits: cpus * PERMITS_A_CPU,
         abort_at,
