@@ -86,6 +86,11 @@ mod tests {
             507,
             r#"{"error":{"hint":"free some","kind":"storage_full","message":"no room"}}"#,
         );
+        check(
+            Error::new(ErrorKind::QuotaExceeded, "no more").into(),
+            413,
+            r#"{"error":{"hint":null,"kind":"quota_exceeded","message":"no more"}}"#,
+        );
         check(Failure::method("no".into()), 405, r#"{"error":{"hint":null,"kind":"invalid","message":"no"}}"#);
     }
 }
