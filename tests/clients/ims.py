@@ -28,6 +28,7 @@ from huaweicloudsdkims.v2 import (
     GlanceShowImageRequest,
     ImsClient,
     ListImagesRequest,
+    ShowImageQuotaRequest,
     ShowJobProgressRequest,
     ShowJobRequest,
     TagKeyValue,
@@ -159,6 +160,12 @@ def change(images, image):
     assert glance.name == f"renamed {MARK}"
 
 
+def quota(images):
+    (resource,) = images.client.show_image_quota(ShowImageQuotaRequest()).quotas.resources
+    told = (resource.type, resource.used, resource.quota, resource.max)
+    assert told == ("image", len(images.list().images), -1, -1), resource
+
+
 def export(images, s3, image):
     def request(key, file_format="qcow2"):
         body = ExportImageRequestBody(bucket_url=f"{BUCKET}:{key}", file_format=file_format)
@@ -212,6 +219,7 @@ def main():
     image = create_and_list(images)
     page(images, image)
     change(images, image)
+    quota(images)
     export(images, s3, image)
     reason = wrong(images, access)
     images.delete(image)

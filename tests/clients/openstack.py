@@ -166,6 +166,30 @@ def glance(connection):
     raises(glanceclient.exc.HTTPNotFound, lambda: client.images.get(image.id))
 
 
+def quotas(connection):
+    client = glanceclient.Client("2", session=connection.session, region_name=connection.config.region_name)
+    root = connection.image.get_endpoint().rstrip("/").removesuffix("/v2")
+    place = f"{root}/molde/v1/projects/{connection.current_project_id}/quota"
+
+    def limit(**limits):
+        return connection.session.put(place, json=limits).json()["quota"]
+
+    image = client.images.create(name=MARK + "-quota", disk_format="raw", container_format="bare")
+    used = limit(images=1)["stored_bytes"]["used"]
+    new = dict(name=MARK + "-too-many", disk_format="raw", container_format="bare")
+    told = raises(glanceclient.exc.HTTPOverLimit, lambda: client.images.create(**new))
+    assert "1 images" in told and "0 are left" in told, told
+    limit(images=None, stored_bytes=used + 1024 * 1024)
+    data = os.urandom(len(DATA))
+    told = raises(glanceclient.exc.HTTPOverLimit, lambda: client.images.upload(image.id, io.BytesIO(data)))
+    assert "are left" in told, told
+    assert client.images.get(image.id).status == "queued"
+    limit(stored_bytes=None)
+    client.images.upload(image.id, io.BytesIO(data))
+    assert client.images.get(image.id).status == "active"
+    client.images.delete(image.id)
+
+
 def strangers(connection, revoked):
     images = connection.image.get_endpoint().rstrip("/") + "/images"
     for headers in ({}, {"X-Auth-Token": revoked}):
@@ -189,6 +213,7 @@ def main():
         image_life(command, Path(folder))
     connection = sdk(clouds)
     glance(connection)
+    quotas(connection)
     strangers(connection, revoked)
     print("openstack clients: everything held")
 

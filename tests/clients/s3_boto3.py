@@ -313,6 +313,33 @@ def second_project(access):
     return dict(access, access_key=key["access_key"], secret_key=key["secret_key"])
 
 
+def quotas(s3, access):
+    """What would go beyond a quota is refused, whole or half way, and leaves what was there."""
+    admin = sign_in(access, access["username"], access["password"], access["project_id"])
+    quota = molde(access, admin, "GET", "quota")["quota"]
+    assert quota["objects"]["limit"] is None and quota["objects"]["used"] > 0, quota
+
+    def limit(**limits):
+        return molde(access, admin, "PUT", f"projects/{access['project_id']}/quota", limits)["quota"]
+
+    full = limit(objects=quota["objects"]["used"])
+    assert full["objects"]["left"] == 0, full
+    message = refused("QuotaExceeded", s3.put_object, Bucket=BUCKET, Key="one too many", Body=b"x")
+    assert "0 are left" in message and "ask an administrator" in message, message
+    refused("QuotaExceeded", s3.create_multipart_upload, Bucket=BUCKET, Key="one too many")
+    limit(objects=None, stored_bytes=quota["stored_bytes"]["used"] + 6 * MIB)
+    parts = TransferConfig(multipart_threshold=5 * MIB, multipart_chunksize=5 * MIB)
+    body = io.BytesIO(os.urandom(17 * MIB))
+    message = refused("QuotaExceeded", s3.upload_fileobj, Fileobj=body, Bucket=BUCKET, Key="too large", Config=parts)
+    assert "are left" in message, message
+    for key in ["one too many", "too large"]:
+        refused("404", s3.head_object, Bucket=BUCKET, Key=key)
+    used = molde(access, admin, "GET", "quota")["quota"]["stored_bytes"]
+    assert used["used"] <= used["limit"], used
+    limit(stored_bytes=None)
+    s3.put_object(Bucket=BUCKET, Key="fits again", Body=b"x")
+
+
 def sign_in(access, user, password, project):
     identity = {"methods": ["password"], "password": {"user": {"name": user, "domain": {"name": access["domain"]}, "password": password}}}
     body = {"auth": {"identity": identity, "scope": {"project": {"id": project}}}}
@@ -401,6 +428,7 @@ def main():
     presigned(s3, access)
     strangers(s3, access)
     broken(s3, access)
+    quotas(s3, access)
     clean(s3)
     print(f"s3_boto3: boto3 {boto3.__version__} did everything it was asked to")
 

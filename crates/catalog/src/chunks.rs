@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use model::ProjectId;
 use model::packs::PackState;
+use model::quotas::Resource;
 use sqlx::any::AnyRow;
 use uuid::Uuid;
 
@@ -71,9 +73,10 @@ pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Opt
 
 /// Records a sealed pack of `bytes` bytes that the session `writer` made, and the chunks in it, as (domain, id, location).
 ///
-/// Doing it twice changes nothing, and a pack that is being removed is left alone. A chunk that is known already keeps
-/// the location it has, even in a condemned pack: whoever did not find it there had begun before that was condemned. Only
-/// where its pack was found to be damaged it moves to the new one.
+/// The new chunks count as bytes stored by their domain's project, whose quota may refuse them when the transaction
+/// commits. Doing it twice changes nothing, and a pack that is being removed is left alone. A chunk that is known already
+/// keeps the location it has, even in a condemned pack: whoever did not find it there had begun before that was condemned.
+/// Only where its pack was found to be damaged it moves to the new one.
 pub async fn add_pack(
     tx: &mut Tx,
     writer: u64,
@@ -110,8 +113,9 @@ pub async fn add_pack(
             statement.push(", ").list(numbers.map(i64::from));
             statement.push(")");
         }
-        statement.push(" ON CONFLICT DO NOTHING");
-        tx.execute(statement.query()).await?;
+        statement.push(" ON CONFLICT DO NOTHING RETURNING domain, stored");
+        let added = tx.rows(statement.query()).await?;
+        count(tx, &added, 1)?;
     }
     replace_damaged(tx, pack, &rows).await
 }
@@ -125,8 +129,20 @@ async fn replace_damaged(tx: &mut Tx, pack: Uuid, rows: &[((Uuid, [u8; 32]), Loc
     }
     for ((domain, id), location) in rows {
         let query = sql_text(format!(
+            "SELECT domain, stored FROM chunks WHERE domain = $2 AND id = $3 AND pack IN ({DAMAGED}){}",
+            tx.lock()
+        ))
+        .bind(pack.as_bytes().to_vec())
+        .bind(domain.as_bytes().to_vec())
+        .bind(id.to_vec());
+        let before = tx.rows(query).await?;
+        if before.is_empty() {
+            continue;
+        }
+        count(tx, &before, -1)?;
+        let query = sql_text(format!(
             "UPDATE chunks SET pack = $4, pack_offset = $5, stored = $6, plain = $7, generation = $8 \
-             WHERE domain = $2 AND id = $3 AND pack IN ({DAMAGED})"
+             WHERE domain = $2 AND id = $3 AND pack IN ({DAMAGED}) RETURNING domain, stored"
         ))
         .bind(pack.as_bytes().to_vec())
         .bind(domain.as_bytes().to_vec())
@@ -136,7 +152,8 @@ async fn replace_damaged(tx: &mut Tx, pack: Uuid, rows: &[((Uuid, [u8; 32]), Loc
         .bind(i64::from(location.stored))
         .bind(i64::from(location.plain))
         .bind(i64::from(location.generation));
-        tx.execute(query).await?;
+        let after = tx.rows(query).await?;
+        count(tx, &after, 1)?;
     }
     Ok(())
 }
@@ -144,26 +161,38 @@ async fn replace_damaged(tx: &mut Tx, pack: Uuid, rows: &[((Uuid, [u8; 32]), Loc
 /// Forgets those of `blobs`, as (domain, id), that lie in `pack`; all that do, where `blobs` is empty (slow).
 pub async fn forget(tx: &mut Tx, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> Result<()> {
     if blobs.is_empty() {
-        tx.execute(sql("DELETE FROM chunks WHERE pack = $1").bind(pack.as_bytes().to_vec())).await?;
+        let query = sql("DELETE FROM chunks WHERE pack = $1 RETURNING domain, stored");
+        let gone = tx.rows(query.bind(pack.as_bytes().to_vec())).await?;
+        count(tx, &gone, -1)?;
     }
     let mut sorted = blobs.to_vec();
     sorted.sort_unstable();
     for (domain, id) in sorted {
-        let query = sql("DELETE FROM chunks WHERE domain = $1 AND id = $2 AND pack = $3");
+        let query = sql("DELETE FROM chunks WHERE domain = $1 AND id = $2 AND pack = $3 RETURNING domain, stored");
         let query = query.bind(domain.as_bytes().to_vec()).bind(id.to_vec()).bind(pack.as_bytes().to_vec());
-        tx.execute(query).await?;
+        let gone = tx.rows(query).await?;
+        count(tx, &gone, -1)?;
+    }
+    Ok(())
+}
+
+/// Counts chunks that came (`sign` 1) or went (-1) as bytes stored by the projects of their domains.
+fn count(tx: &mut Tx, chunks: &[AnyRow], sign: i64) -> Result<()> {
+    for row in chunks {
+        let project = ProjectId::from(Uuid::from_bytes(row.bytes("domain")?));
+        tx.count(project, Resource::StoredBytes, sign * i64::from(row.number::<u32>("stored")?));
     }
     Ok(())
 }
 
 /// Lets the index lead to the copies of chunks, as (domain, id, pack where it was, location now); those that lie
-/// elsewhere by now stay there.
+/// elsewhere by now stay there. A chunk is copied as it is sealed, so that its length stays: nothing is counted.
 pub async fn relocate(tx: &mut Tx, moved: &[(Uuid, [u8; 32], Uuid, Location)]) -> Result<()> {
     let mut sorted: Vec<_> = moved.iter().collect();
     sorted.sort_unstable_by_key(|(domain, id, ..)| (*domain, *id));
     for (domain, id, from, to) in sorted {
-        let query = sql("UPDATE chunks SET pack = $4, pack_offset = $5, stored = $6, plain = $7, generation = $8 \
-             WHERE domain = $1 AND id = $2 AND pack = $3")
+        let query = sql("UPDATE chunks SET pack = $4, pack_offset = $5, plain = $7, generation = $8 \
+             WHERE domain = $1 AND id = $2 AND pack = $3 AND stored = $6")
         .bind(domain.as_bytes().to_vec())
         .bind(id.to_vec())
         .bind(from.as_bytes().to_vec())

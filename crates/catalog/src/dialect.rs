@@ -34,6 +34,12 @@ const CHANGES: &[Change] = &[
         include_str!("../migrations/postgres/0003_exports.sql"),
     ),
     (
+        4,
+        "quotas",
+        include_str!("../migrations/sqlite/0004_quotas.sql"),
+        include_str!("../migrations/postgres/0004_quotas.sql"),
+    ),
+    (
         5,
         "scrub",
         include_str!("../migrations/sqlite/0005_scrub.sql"),

@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Conflict,
     /// A value does not fit the catalog: a NUL character, a number beyond 2^63, a list that is too long.
     Invalid,
+    /// A project would have more of something than its quota allows.
+    Quota,
     /// The row a request builds on, such as the marker of a page, does not exist.
     Missing,
     /// The database is busy, full, or out of reach; the same request may succeed later.

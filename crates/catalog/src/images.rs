@@ -4,8 +4,9 @@ mod list;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use model::ImageId;
 use model::images::{Checksums, Image, ImageState};
-use model::{ImageId, ProjectId};
+use model::quotas::Resource;
 use sqlx::Any;
 use sqlx::any::{AnyArguments, AnyRow};
 use sqlx::query::Query;
@@ -21,13 +22,14 @@ const COLUMNS: &str = "id, project, name, state, reason, visibility, protected, 
 /// Images whose tags and properties one statement reads or writes; keeps the number of parameters bounded.
 const BATCH: usize = 500;
 
-/// Adds an image with its tags and properties.
+/// Adds an image with its tags and properties. It counts as one more of its project.
 pub async fn insert(tx: &mut Tx, image: &Image) -> Result<()> {
     let query = sql_text(format!(
         "INSERT INTO images ({COLUMNS}) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)"
     ));
     tx.execute(bind(query, image)?).await?;
+    tx.count(image.project, Resource::Images, 1);
     insert_details(tx, image).await
 }
 
@@ -59,14 +61,12 @@ pub async fn update(tx: &mut Tx, image: &Image, from: ImageState) -> Result<bool
 
 /// Removes an image if its state still is `from`; returns whether it was. Its content stays, and is free.
 pub async fn delete(tx: &mut Tx, id: ImageId, from: ImageState) -> Result<bool> {
-    let query = sql("DELETE FROM images WHERE id = $1 AND state = $2");
-    tx.changed(query.bind(id.to_string()).bind(from.as_str())).await
-}
-
-/// Returns how many images a project owns.
-pub async fn count(tx: &mut Tx, project: ProjectId) -> Result<u64> {
-    let query = sql("SELECT COUNT(*) AS images FROM images WHERE project = $1");
-    tx.row(query.bind(project.to_string())).await?.map_or(Ok(0), |row| row.number("images"))
+    let query = sql("DELETE FROM images WHERE id = $1 AND state = $2 RETURNING project");
+    let gone = tx.row(query.bind(id.to_string()).bind(from.as_str())).await?;
+    if let Some(row) = &gone {
+        tx.count(row.parsed("project")?, Resource::Images, -1);
+    }
+    Ok(gone.is_some())
 }
 
 fn bind<'q>(query: Query<'q, Any, AnyArguments>, image: &Image) -> Result<Query<'q, Any, AnyArguments>> {

@@ -31,6 +31,7 @@ pub mod objects;
 pub mod packs;
 pub mod parts;
 pub mod projects;
+pub mod quotas;
 pub mod roles;
 pub mod scrubs;
 pub mod servers;

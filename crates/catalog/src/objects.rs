@@ -1,12 +1,13 @@
 //! Rows of objects: the newest state of each key of a bucket.
 
 use model::buckets::Object;
+use model::quotas::Resource;
 use model::{BucketId, ContentId};
 use sqlx::any::AnyRow;
 
 use crate::fields::{Fields as _, map_json, micros, size};
 use crate::statement::{Statement, sql, sql_text};
-use crate::{Error, ErrorKind, Result, Tx};
+use crate::{Error, ErrorKind, Result, Tx, buckets};
 
 /// What a record is made of, by name: a newer release may have added columns.
 const COLUMNS: &str = "bucket, key, content, size, etag, content_type, metadata, created_at";
@@ -14,7 +15,8 @@ const COLUMNS: &str = "bucket, key, content, size, etag, content_type, metadata,
 /// How often a put starts over because the key appears and vanishes under it.
 const PUT_TRIES: u32 = 10;
 
-/// Adds an object or replaces the one with its key; returns the content that no longer has this key.
+/// Adds an object or replaces the one with its key; returns the content that no longer has this key. A new key counts as
+/// one more object of the project.
 pub async fn put(tx: &mut Tx, object: &Object) -> Result<Option<ContentId>> {
     for _ in 0..PUT_TRIES {
         if write(
@@ -25,6 +27,7 @@ pub async fn put(tx: &mut Tx, object: &Object) -> Result<Option<ContentId>> {
         )
         .await?
         {
+            count(tx, object.bucket, 1).await?;
             return Ok(None);
         }
         let text = format!("SELECT content FROM objects WHERE bucket = $1 AND key = $2{}", tx.lock());
@@ -85,7 +88,18 @@ pub async fn list(
 /// Removes an object and returns it.
 pub async fn delete(tx: &mut Tx, bucket: BucketId, key: &str) -> Result<Option<Object>> {
     let query = sql_text(format!("DELETE FROM objects WHERE bucket = $1 AND key = $2 RETURNING {COLUMNS}"));
-    tx.row(query.bind(bucket.to_string()).bind(key)).await?.as_ref().map(object).transpose()
+    let gone = tx.row(query.bind(bucket.to_string()).bind(key)).await?.as_ref().map(object).transpose()?;
+    if gone.is_some() {
+        count(tx, bucket, -1).await?;
+    }
+    Ok(gone)
+}
+
+async fn count(tx: &mut Tx, bucket: BucketId, change: i64) -> Result<()> {
+    if let Some(bucket) = buckets::by_id(tx, bucket).await? {
+        tx.count(bucket.project, Resource::Objects, change);
+    }
+    Ok(())
 }
 
 /// Returns the first text that sorts after every text that begins with `prefix`; none if there is no such text.

@@ -15,6 +15,8 @@ pub enum ErrorKind {
     Corrupt,
     /// The place where the bytes go is full.
     StorageFull,
+    /// The dedup domain would take more room than its quota allows.
+    Quota,
     /// A backend or the index failed.
     Io,
     /// The key service refused to open a key.

@@ -54,6 +54,17 @@ pub enum Keeping {
     SourceGone(Uuid),
 }
 
+/// What came of recording a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Recording {
+    /// It is recorded.
+    Recorded,
+    /// Nothing is recorded: the session was given up.
+    GivenUp,
+    /// Nothing is recorded: a domain would take more room than its quota allows. The sentence says how much is left.
+    OverQuota(String),
+}
+
 /// A pack as it stands at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackRow {
@@ -136,8 +147,8 @@ pub trait Index: Send + Sync {
     /// Ends a session that keeps nothing, at the latest after a while: called from where nobody can wait.
     fn abandon(&self, session: Session);
 
-    /// Records a durable pack of `size` bytes and its blobs, each as domain, id, location. Returns whether the session was
-    /// still open; if not, nothing is recorded. Without a session, for packs that are found in the store.
+    /// Records a durable pack of `size` bytes and its blobs, each as domain, id, location, if the session is still open and
+    /// the quotas allow it. Without a session, for packs that are found in the store: those are recorded whatever they take.
     ///
     /// Recording the same pack again changes nothing. When a blob is known already, its first location stays, unless
     /// that is in a pack that was found to be damaged: so what is written again is whole again, for all that refer to it.
@@ -147,7 +158,7 @@ pub trait Index: Send + Sync {
         pack: Uuid,
         size: u64,
         blobs: &[(Uuid, BlobId, Location)],
-    ) -> Result<bool, IndexError>;
+    ) -> Result<Recording, IndexError>;
 
     /// Revives a pack because one of its blobs is needed by a writer. Returns whether it is there and sealed now.
     async fn revive(&self, pack: Uuid) -> Result<bool, IndexError>;

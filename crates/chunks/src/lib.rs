@@ -50,7 +50,8 @@ pub use diff::{Difference, Side};
 pub use error::{Error, ErrorKind, Result};
 pub use head::Head;
 pub use index::{
-    Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Session, Snapshot, Strays, Verdict,
+    Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Recording, Session, Snapshot, Strays,
+    Verdict,
 };
 pub use reader::Reader;
 pub use scrub::{PackScrub, Scrubbed};

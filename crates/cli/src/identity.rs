@@ -182,7 +182,7 @@ impl Key {
 }
 
 /// Finds a project's or user's id by id or name.
-async fn find(client: &Client, what: &str, text: &str) -> Result<String> {
+pub(crate) async fn find(client: &Client, what: &str, text: &str) -> Result<String> {
     let answer = client.get(&format!("/molde/v1/{what}s")).await?;
     let all = answer[format!("{what}s")].as_array().map(Vec::as_slice).unwrap_or_default();
     let found = all.iter().find(|known| known["id"] == text || known["name"] == text);

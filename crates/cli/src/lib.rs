@@ -19,6 +19,7 @@ mod object;
 mod output;
 mod passphrase;
 mod progress;
+mod quota;
 mod report;
 mod s3;
 mod server;
@@ -73,6 +74,9 @@ pub enum Command {
     /// Manage projects
     #[command(subcommand)]
     Project(identity::Project),
+    /// Look at and set what projects may have at most
+    #[command(subcommand)]
+    Quota(quota::Quota),
     /// Manage users and their roles
     #[command(subcommand)]
     User(identity::User),
@@ -110,6 +114,7 @@ async fn ask(command: Command, client: &Client, output: Output) -> Result<()> {
         Command::Nbd(command) => command.run(client, output).await,
         Command::Store(command) => command.run(client, output).await,
         Command::Project(command) => command.run(client, output).await,
+        Command::Quota(command) => command.run(client, output).await,
         Command::User(command) => command.run(client, output).await,
         Command::Key(command) => command.run(client, output).await,
         Command::Disk(_) | Command::Guest(_) => Err(Failure::new("local commands need no server")),

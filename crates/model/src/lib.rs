@@ -14,7 +14,9 @@ pub mod images;
 pub mod jobs;
 pub mod names;
 pub mod packs;
+pub mod quotas;
 pub mod servers;
+pub mod sizes;
 
 pub use clock::{Clock, Timestamp};
 pub use formats::{ContainerFormat, DiskFormat};

@@ -48,6 +48,7 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         job_workers: config.jobs.workers,
         collect_seconds: config.collection.every_hours.saturating_mul(HOUR),
         scrub_days: config.scrub.days,
+        quotas: config.quota.limits(),
         nbd_socket: data.path(disks::SOCKET),
         blocking_permits: cpus * PERMITS_A_CPU,
         abort_at,

@@ -278,7 +278,14 @@ pub(crate) async fn release(tx: &mut Tx, id: ContentId) -> Result<Option<Content
 /// After another failure nobody knows what was committed, so the head stays and may be an orphan.
 pub(crate) async fn or_forget<T>(service: &Service, id: ContentId, outcome: Result<T>) -> Result<T> {
     let refused = |error: &Error| {
-        matches!(error.kind(), ErrorKind::BadContent | ErrorKind::Conflict | ErrorKind::Invalid | ErrorKind::NotFound)
+        matches!(
+            error.kind(),
+            ErrorKind::BadContent
+                | ErrorKind::Conflict
+                | ErrorKind::Invalid
+                | ErrorKind::NotFound
+                | ErrorKind::QuotaExceeded
+        )
     };
     if outcome.as_ref().is_err_and(refused) {
         forget(service, [id]).await;

@@ -3,6 +3,13 @@
 use std::error::Error as StdError;
 use std::fmt;
 
+/// What to do when a project has as many images or objects as it may.
+pub(crate) const COUNT_HINT: &str = "delete what is not needed any more, or ask an administrator for a larger quota";
+
+/// What to do when a project has stored as much as it may.
+const BYTES_HINT: &str = "delete images or objects, whose room is free when garbage was collected, \
+    or ask an administrator for a larger quota";
+
 /// What kind of failure it is; each dialect turns a kind into its own code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -24,6 +31,8 @@ pub enum ErrorKind {
     Forbidden,
     /// A limit of the project or of the request is exceeded.
     TooLarge,
+    /// The project would have more than its quota allows.
+    QuotaExceeded,
     /// The byte range lies outside the content.
     BadRange,
     /// Kept bytes are damaged.
@@ -163,9 +172,11 @@ impl From<catalog::Error> for Error {
             catalog::ErrorKind::Conflict => ErrorKind::Conflict,
             catalog::ErrorKind::Invalid | catalog::ErrorKind::Missing => ErrorKind::Invalid,
             catalog::ErrorKind::Unavailable => ErrorKind::Unavailable,
+            catalog::ErrorKind::Quota => ErrorKind::QuotaExceeded,
             catalog::ErrorKind::Other => ErrorKind::Internal,
         };
-        Self::new(kind, error.to_string()).caused_by(error)
+        let hint = (kind == ErrorKind::QuotaExceeded).then(|| COUNT_HINT.to_owned());
+        Self { hint, ..Self::new(kind, error.to_string()).caused_by(error) }
     }
 }
 
@@ -176,11 +187,12 @@ impl From<chunks::Error> for Error {
                 ErrorKind::Corrupt
             }
             chunks::ErrorKind::StorageFull => ErrorKind::StorageFull,
+            chunks::ErrorKind::Quota => ErrorKind::QuotaExceeded,
             chunks::ErrorKind::Conflict => ErrorKind::Conflict,
             chunks::ErrorKind::Io => ErrorKind::Unavailable,
             chunks::ErrorKind::Exists | chunks::ErrorKind::Version | chunks::ErrorKind::Invalid => ErrorKind::Internal,
         };
-        let hint = error.hint().map(str::to_owned);
+        let hint = if kind == ErrorKind::QuotaExceeded { Some(BYTES_HINT) } else { error.hint() }.map(str::to_owned);
         Self { hint, ..Self::new(kind, error.to_string()).caused_by(error) }
     }
 }

@@ -16,8 +16,8 @@ use model::{DomainId, ProjectId, Timestamp, UserId};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::policy;
 use crate::service::Service;
+use crate::{policy, quotas};
 
 /// Name of the domain that a new data directory has; clients may also say `default`.
 const DEFAULT_DOMAIN: &str = "Default";
@@ -136,6 +136,7 @@ impl Identity<'_> {
         let sealed = self.seal_secret(&key.access_key, &secrets.secret_key).await?;
         domains::insert(&mut tx, &domain).await?;
         projects::insert(&mut tx, &project).await?;
+        quotas::limit_new(self.0, &mut tx, project.id).await?;
         users::insert(&mut tx, &user, &hash).await?;
         roles::grant(&mut tx, user.id, project.id, Role::Admin).await?;
         access_keys::insert(&mut tx, &key, &sealed).await?;
@@ -272,6 +273,7 @@ impl Identity<'_> {
         };
         let mut tx = self.0.parts.catalog.write().await?;
         projects::insert(&mut tx, &project).await.map_err(|error| taken(error, "project", name))?;
+        quotas::limit_new(self.0, &mut tx, project.id).await?;
         tx.commit().await?;
         Ok(project)
     }

@@ -21,9 +21,9 @@ use crate::jobs::create_image::CreateImage;
 use crate::jobs::export_image::ExportImage;
 use crate::jobs::lease::Lease;
 use crate::jobs::{record::new_job, run, sealed, uploading};
-use crate::policy;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
+use crate::{policy, quotas};
 
 /// Most GiB that `min_disk` may ask for, and MiB that `min_ram` may (2^31 - 1, Glance's own bound).
 const MINIMUM_MAX: u32 = i32::MAX as u32;
@@ -288,6 +288,7 @@ impl Images<'_> {
             let message = format!("there is an object `{key}` in bucket `{name}` already");
             return Err(Error::conflict(message).with_hint("choose another key, or ask to overwrite it"));
         }
+        quotas::room_for_object(&mut tx, &bucket, &key).await?;
         let params = ExportImage { bucket: bucket.id.to_string(), key, format, options, overwrite };
         let mut job = new_job(self.0, who, JobKind::ExportImage, Some(id), None, &params)?;
         sealed::put(self.0, &mut job, passphrase.as_ref()).await?;

@@ -4,7 +4,9 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use catalog::{Catalog, Tx, chunks as rows, contents, packs, scrubs, sessions, strays};
-use chunks::{BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Session, Snapshot, Strays, Verdict};
+use chunks::{
+    BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot, Strays, Verdict,
+};
 use model::packs::{PackEvent, PackState, Standing};
 use uuid::Uuid;
 
@@ -80,16 +82,22 @@ impl Index for CatalogIndex {
         pack: Uuid,
         size: u64,
         blobs: &[(Uuid, BlobId, Location)],
-    ) -> Result<bool, IndexError> {
+    ) -> Result<Recording, IndexError> {
         let blobs: Vec<_> = blobs.iter().map(|(domain, id, location)| (*domain, *id, to_row(*location))).collect();
         let mut tx = self.catalog.write().await?;
         if self.is_over(&mut tx, session).await? {
-            return Ok(false);
+            return Ok(Recording::GivenUp);
+        }
+        if session.is_none() {
+            tx.lift_limits();
         }
         let writer = session.map_or(0, |session| session.0);
         rows::add_pack(&mut tx, writer, pack, size, &blobs).await?;
-        tx.commit().await?;
-        Ok(true)
+        match tx.commit().await {
+            Ok(()) => Ok(Recording::Recorded),
+            Err(error) if error.kind() == catalog::ErrorKind::Quota => Ok(Recording::OverQuota(error.to_string())),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn revive(&self, pack: Uuid) -> Result<bool, IndexError> {

@@ -11,9 +11,9 @@ use crate::buckets::find;
 use crate::content::{self, Kept};
 use crate::digest::Wanted;
 use crate::error::{Error, Result};
-use crate::policy;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
+use crate::{policy, quotas};
 
 /// Most bytes of all metadata keys and values of an object (S3).
 const METADATA_MAX: usize = 2048;
@@ -85,8 +85,11 @@ impl Objects<'_> {
         policy::require(who, Role::Member, "put objects")?;
         check_object_key(key)?;
         put.check()?;
-        // Asked before the bytes flow, so that a wrong bucket costs no upload; and again with the row.
-        let bucket = self.0.buckets().get(who, bucket).await?;
+        // Asked before the bytes flow, so that a wrong bucket or one too many costs no upload; and again with the row.
+        let mut tx = self.0.parts.catalog.read().await?;
+        let bucket = find(&mut tx, who, bucket).await?;
+        quotas::room_for_object(&mut tx, &bucket, key).await?;
+        drop(tx);
         let Kept { content, digests } = content::keep_stream(self.0, who.project.id, body, Wanted::Md5).await?;
         let object = Object {
             bucket: bucket.id,

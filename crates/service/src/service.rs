@@ -2,9 +2,11 @@
 //!
 //! Each noun adds the door to its verbs in its own file, so this one knows none of them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use model::quotas::Resource;
 use model::{Clock, Timestamp};
 use tokio::sync::Notify;
 
@@ -27,6 +29,8 @@ pub struct Settings {
     pub collect_seconds: u32,
     /// Days in which every pack of the store is read back once; 0 for never.
     pub scrub_days: u32,
+    /// Limits of new projects; what is not named here has none.
+    pub quotas: BTreeMap<Resource, u64>,
     /// Socket at which the disks of servers are served over NBD to this host, as `server/<id>`.
     pub nbd_socket: PathBuf,
     /// Pieces of blocking work (reading disks, hashing passwords) that run at once.

@@ -16,9 +16,9 @@ use crate::content::{self, Kept};
 use crate::digest::Wanted;
 use crate::error::{Error, ErrorKind, Result};
 use crate::objects::PutObject;
-use crate::policy;
 use crate::service::Service;
 use crate::streams::Incoming;
+use crate::{policy, quotas};
 
 /// Highest number of a part (S3).
 pub(crate) const PART_MAX: u32 = 10_000;
@@ -51,6 +51,7 @@ impl Uploads<'_> {
         put.check()?;
         let mut tx = self.0.parts.catalog.write().await?;
         let bucket = find(&mut tx, who, bucket).await?;
+        quotas::room_for_object(&mut tx, &bucket, key).await?;
         let upload = Upload {
             id: UploadId::new(),
             bucket: bucket.id,

@@ -159,6 +159,49 @@ fn projects_users_and_keys() {
     assert!(users.contains("admin") && !users.contains("ann"), "{users}");
 }
 
+#[test]
+fn a_project_is_held_to_its_quota() {
+    let config = "[quota]\nstored = \"20 MiB\"\nimages = 3\n".to_owned();
+    let molde = Molde::start_with(Options { config: Some(config), ..Options::default() });
+    molde.make_bucket("files");
+    let (file, large) = (molde.file("file"), molde.file("large"));
+    fs::write(&file, Random::new(1).bytes(1_000_000)).unwrap();
+    fs::write(&large, Random::new(2).bytes(60_000_000)).unwrap();
+    molde.cli(["object", "put", "files/one", file.to_str().unwrap()]).ok();
+    let quota = molde.cli_json(["quota", "show"]);
+    let stored = &quota["stored_bytes"];
+    assert_eq!((&stored["limit"], &quota["images"]["limit"]), (&json!(20 << 20), &json!(3)), "{quota}");
+    assert!(stored["used"].as_u64().unwrap() > 1_000_000, "{quota}");
+    assert_eq!(quota["objects"], json!({"limit": null, "used": 1, "left": null}));
+
+    let told = molde.cli(["object", "put", "files/large", large.to_str().unwrap()]).refused();
+    assert!(told.contains("may store 20 MiB") && told.contains("are left"), "{told}");
+    molde.cli(["quota", "set", "admin", "--objects", "1", "--stored", "unlimited"]).ok();
+    let told = molde.cli(["object", "put", "files/two", file.to_str().unwrap()]).refused();
+    assert!(told.contains("1 objects") && told.contains("0 are left"), "{told}");
+    let table = molde.cli(["quota", "show", "admin"]).ok();
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[0], ["RESOURCE", "LIMIT", "USED", "LEFT"]);
+    assert_eq!(lines[2], ["objects", "1", "1", "0"]);
+    assert_eq!(
+        (lines[1][1], lines[1].last(), &lines[3][..]),
+        ("unlimited", Some(&"unlimited"), &["images", "3", "0", "3"][..])
+    );
+
+    // A member sees what its project has, and sets nothing.
+    let project = molde.cli_json(["project", "create", "team"]);
+    let password = molde.file("password");
+    fs::write(&password, "a long password\n").unwrap();
+    molde.cli(["user", "create", "ann", "--password-file", password.to_str().unwrap()]).ok();
+    molde.cli(["user", "grant", "ann", "team", "member"]).ok();
+    let ann = as_user(&molde, "ann", "a long password", &project);
+    let run = |words: &[&str]| tests::run(molde.command(words).args(["--output", "json", "--credentials"]).arg(&ann));
+    assert_eq!(run(&["quota", "show"]).json()["stored_bytes"], json!({"limit": 20 << 20, "used": 0, "left": 20 << 20}));
+    assert!(run(&["quota", "set", "team", "--images", "9"]).refused().contains("admin"));
+    assert!(run(&["quota", "show", "admin"]).refused().contains("no project"));
+    assert_eq!(molde.cli(["quota", "set", "team"]).code, Some(2), "it names no limit");
+}
+
 /// Writes a credentials file for another user and returns its path.
 fn as_user(molde: &Molde, name: &str, password: &str, project: &Value) -> std::path::PathBuf {
     let mut credentials = molde.credentials();

@@ -78,7 +78,11 @@ pub(super) async fn write_failures(request: Request, next: Next) -> Response {
 }
 
 fn body(status: StatusCode, message: &str, by_name: bool) -> Value {
-    let title = status.canonical_reason().unwrap_or("Error");
+    let title = match status {
+        // As Glance, whose clients look at the number alone, still calls it.
+        StatusCode::PAYLOAD_TOO_LARGE => "Request Entity Too Large",
+        status => status.canonical_reason().unwrap_or("Error"),
+    };
     let error = json!({"code": status.as_u16(), "title": title, "message": message});
     if by_name { error } else { json!({"error": error}) }
 }
@@ -114,6 +118,8 @@ mod tests {
     fn statuses_and_sentences() {
         check(Error::not_found("image", "x").with_hint("list them").into(), 404, "no image x; list them");
         check(Error::new(ErrorKind::StorageFull, "no room").into(), 413, "no room");
+        check(Error::new(ErrorKind::QuotaExceeded, "no more").with_hint("ask").into(), 413, "no more; ask");
+        assert_eq!(body(StatusCode::PAYLOAD_TOO_LARGE, "no more", true)["title"], "Request Entity Too Large");
         check(Error::conflict("it is active").into(), 409, "it is active");
         check(Failure::MediaType("text/plain"), 415, "the body must be sent as Content-Type: text/plain");
         assert_eq!(Failure::PatchType.into_response().headers()["accept-patch"], PATCH_TYPES);

@@ -35,7 +35,9 @@ impl Failure {
     pub(super) fn of(error: &Error, asked: Asked) -> Self {
         failure::log(error);
         let status = match error.kind() {
-            ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::TooLarge => StatusCode::BAD_REQUEST,
+            ErrorKind::NotFound | ErrorKind::Conflict | ErrorKind::TooLarge | ErrorKind::QuotaExceeded => {
+                StatusCode::BAD_REQUEST
+            }
             kind => failure::status(kind),
         };
         Self { status, code: code(error.kind(), error.noun(), asked), message: failure::sentence(error) }
@@ -65,6 +67,7 @@ fn code(kind: ErrorKind, noun: Option<&str>, asked: Asked) -> &'static str {
         (ErrorKind::Unauthorized, _) => "IMG.0087",
         (ErrorKind::Forbidden, _) => "IMG.0026",
         (ErrorKind::TooLarge, _) => "IMG.0059",
+        (ErrorKind::QuotaExceeded, _) => "IMG.0015",
         (ErrorKind::Unavailable, _) => "IMG.0060",
         // IMS has one code for all that is not the client's doing; the message tells them apart.
         (ErrorKind::StorageFull | ErrorKind::Corrupt | ErrorKind::Internal, _) => "IMG.0061",
@@ -91,6 +94,7 @@ mod tests {
             (ErrorKind::BadContent, Asked::Other, 400, "IMG.0057"),
             (ErrorKind::Unauthorized, Asked::Other, 401, "IMG.0087"),
             (ErrorKind::Forbidden, Asked::Other, 403, "IMG.0026"),
+            (ErrorKind::QuotaExceeded, Asked::Other, 400, "IMG.0015"),
             (ErrorKind::StorageFull, Asked::Other, 507, "IMG.0061"),
             (ErrorKind::Unavailable, Asked::Other, 503, "IMG.0060"),
             (ErrorKind::Internal, Asked::Other, 500, "IMG.0061"),

@@ -11,6 +11,7 @@ mod image;
 mod jobs;
 mod list;
 mod patch;
+mod quota;
 mod wire;
 
 use axum::Router;
@@ -30,6 +31,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v2/cloudimages/{id}", patch(patch::update))
         .route("/v1/cloudimages/{id}/file", post(export::export))
         .route("/v2.1/cloudimages/{id}/file", post(export::export))
+        .route("/v1/cloudimages/quota", get(quota::show))
         .route("/v1/cloudimages/job/{id}", get(jobs::progress))
         .route("/v1/{project}/jobs/{id}", get(jobs::show))
         .route_layer(from_fn_with_state(state.clone(), guard))

@@ -47,6 +47,7 @@ fn kind(kind: ErrorKind) -> &'static str {
         ErrorKind::Unauthorized => "unauthorized",
         ErrorKind::Forbidden => "forbidden",
         ErrorKind::TooLarge => "too_large",
+        ErrorKind::QuotaExceeded => "quota_exceeded",
         ErrorKind::BadRange => "bad_range",
         ErrorKind::Corrupt => "corrupt",
         ErrorKind::StorageFull => "storage_full",
@@ -84,6 +85,11 @@ mod tests {
             Error::new(ErrorKind::StorageFull, "no room").with_hint("free some").into(),
             507,
             r#"{"error":{"hint":"free some","kind":"storage_full","message":"no room"}}"#,
+        );
+        check(
+            Error::new(ErrorKind::QuotaExceeded, "no more").into(),
+            413,
+            r#"{"error":{"hint":null,"kind":"quota_exceeded","message":"no more"}}"#,
         );
         check(Failure::method("no".into()), 405, r#"{"error":{"hint":null,"kind":"invalid","message":"no"}}"#);
     }

@@ -6,6 +6,7 @@ mod identity;
 mod images;
 mod inspection;
 mod jobs;
+mod quotas;
 mod servers;
 mod store;
 mod wire;
@@ -41,6 +42,8 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/exports/{id}", delete(exports::close))
         .route("/molde/v1/projects", get(identity::projects).post(identity::create_project))
         .route("/molde/v1/projects/{id}", delete(identity::delete_project))
+        .route("/molde/v1/quota", get(quotas::own))
+        .route("/molde/v1/projects/{id}/quota", get(quotas::show).put(quotas::set))
         .route("/molde/v1/users", get(identity::users).post(identity::create_user))
         .route("/molde/v1/users/{id}", delete(identity::delete_user))
         .route("/molde/v1/projects/{project}/users/{user}/roles/{role}", put(identity::grant).delete(identity::revoke))

@@ -43,6 +43,10 @@ fn code(kind: ErrorKind, noun: Option<&str>, asked: Asked) -> (S3ErrorCode, Opti
         (ErrorKind::BadRange, _) => Code::InvalidRange,
         (ErrorKind::Unavailable, _) => Code::SlowDown,
         (ErrorKind::Internal, _) => Code::InternalError,
+        // AWS has no quotas; this is what Ceph answers.
+        (ErrorKind::QuotaExceeded, _) => {
+            return (Code::Custom("QuotaExceeded".into()), Some(StatusCode::FORBIDDEN));
+        }
         // AWS has no code for these two: its disks are never full or damaged. 507 keeps SDKs from trying again.
         (ErrorKind::StorageFull, _) => {
             return (Code::Custom("InsufficientStorage".into()), Some(StatusCode::INSUFFICIENT_STORAGE));
@@ -131,6 +135,7 @@ mod tests {
             (ErrorKind::Unauthorized, Asked::Other, "InvalidAccessKeyId", 403),
             (ErrorKind::Forbidden, Asked::Other, "AccessDenied", 403),
             (ErrorKind::TooLarge, Asked::Other, "EntityTooLarge", 400),
+            (ErrorKind::QuotaExceeded, Asked::Complete, "QuotaExceeded", 403),
             (ErrorKind::BadRange, Asked::Other, "InvalidRange", 416),
             (ErrorKind::Unavailable, Asked::Other, "SlowDown", 503),
             (ErrorKind::Internal, Asked::Other, "InternalError", 500),

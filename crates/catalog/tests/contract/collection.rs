@@ -171,7 +171,7 @@ pub(crate) async fn chunks_move_and_are_forgotten(catalog: Catalog) {
     add_pack(&catalog, 0, first, &ids.map(|id| (domain, id, location(first)))).await;
     let mut tx = catalog.write().await.unwrap();
     chunks::add_pack(&mut tx, 1, second, 10, &[]).await.unwrap();
-    let to = chunks::Location { pack: second, offset: 1, stored: 2, plain: 3, generation: 4 };
+    let to = chunks::Location { pack: second, offset: 1, plain: 3, generation: 4, ..location(second) };
     let elsewhere = Uuid::new_v4();
     chunks::relocate(&mut tx, &[(domain, ids[1], first, to), (domain, ids[2], elsewhere, to)]).await.unwrap();
     let places = chunks::find(&mut tx, domain, &ids).await.unwrap();

@@ -16,6 +16,7 @@ mod images;
 mod jobs;
 mod opening;
 mod postgres;
+mod quotas;
 mod records;
 mod scrubs;
 mod servers;
@@ -126,5 +127,13 @@ promises! {
     exports {
         come_back_whole,
         have_names_of_their_own,
+    }
+    quotas {
+        limits_are_set_one_by_one,
+        objects_and_images_are_refused_at_the_limit,
+        stored_bytes_are_what_the_chunks_take,
+        many_writers_never_pass_the_limit,
+        as_many_are_put_as_fit,
+        counting_makes_nobody_wait_in_a_circle,
     }
 }

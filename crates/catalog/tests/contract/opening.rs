@@ -7,6 +7,7 @@ use sqlx::Connection as _;
 
 use crate::fixture::{domain, sqlite, wait};
 use crate::postgres::{Cluster, psql};
+use crate::quotas::{all_is_counted, something_of_everything};
 
 const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
     VALUES (7000, 'from the future', TRUE, ''";
@@ -60,6 +61,22 @@ async fn a_newer_file_is_refused() {
     assert!(error.to_string().contains("newer Molde: it has schema version 7000"), "{error}");
 }
 
+/// Takes back the migration that began to count what projects have.
+const UNCOUNTED: &str =
+    "DROP TABLE quotas; DROP TABLE usage; DELETE FROM _sqlx_migrations WHERE version = 4 AND description = 'quotas'";
+
+#[tokio::test]
+async fn what_an_older_release_left_is_counted() {
+    let (folder, catalog) = sqlite().await;
+    let projects = something_of_everything(&catalog).await;
+    catalog.close().await;
+    let url = format!("sqlite://{}", folder.path().join("catalog.db").display());
+    let mut raw = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql(UNCOUNTED).execute(&mut raw).await.unwrap();
+    raw.close().await.unwrap();
+    all_is_counted(&Catalog::connect(&url).await.unwrap(), projects).await;
+}
+
 /// A backup tool, or `sqlite3` in somebody's hands, may hold the lock for a moment.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn another_process_only_delays_a_writer() {
@@ -103,6 +120,14 @@ pub(crate) async fn on_postgres(cluster: &Cluster) {
         "t",
         "the cluster itself sorts as a dictionary does"
     );
+
+    let catalog = Catalog::connect(&url).await.unwrap();
+    let projects = something_of_everything(&catalog).await;
+    catalog.close().await;
+    psql(cluster, "opening", UNCOUNTED);
+    let catalog = Catalog::connect(&url).await.unwrap();
+    all_is_counted(&catalog, projects).await;
+    catalog.close().await;
 
     psql(cluster, "opening", &format!("{NEWER}, 0)"));
     for _ in 0..2 {

@@ -7,7 +7,9 @@ use async_trait::async_trait;
 use model::packs::{PackEvent, PackState, Standing};
 use uuid::Uuid;
 
-use super::{Found, Index, IndexError, Keeping, Location, Moved, PackRow, Session, Snapshot, Strays, Verdict};
+use super::{
+    Found, Index, IndexError, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot, Strays, Verdict,
+};
 use crate::blob::BlobId;
 
 /// An index in memory.
@@ -19,6 +21,8 @@ pub struct MemoryIndex {
 #[derive(Default)]
 struct State {
     blobs: HashMap<(Uuid, BlobId), Location>,
+    /// Most bytes that a domain's blobs may take.
+    quotas: HashMap<Uuid, u64>,
     packs: BTreeMap<Uuid, PackRow>,
     last_session: u64,
     /// Open sessions and what they write.
@@ -71,6 +75,17 @@ impl MemoryIndex {
         self.state().packs.get(&pack).map(|row| row.standing)
     }
 
+    /// Returns how many bytes the blobs of a domain take.
+    #[must_use]
+    pub fn stored(&self, domain: Uuid) -> u64 {
+        self.state().stored(domain)
+    }
+
+    /// Sets how many bytes the blobs of a domain may take.
+    pub fn set_quota(&self, domain: Uuid, bytes: u64) {
+        self.state().quotas.insert(domain, bytes);
+    }
+
     /// Takes all open sessions for those of silent processes, as after a crash.
     pub fn silence(&self) {
         let mut state = self.state();
@@ -86,6 +101,24 @@ impl MemoryIndex {
 impl State {
     fn is_damaged(&self, pack: Uuid) -> bool {
         self.packs.get(&pack).is_some_and(|row| row.damaged)
+    }
+
+    fn stored(&self, domain: Uuid) -> u64 {
+        let own = self.blobs.iter().filter(|((of, _), _)| *of == domain);
+        own.map(|(_, location)| u64::from(location.stored)).sum()
+    }
+
+    /// Returns why a domain may not take these blobs, if it may not.
+    fn refusal(&self, blobs: &[(Uuid, BlobId, Location)]) -> Option<String> {
+        let new = |domain: Uuid| {
+            let own = blobs.iter().filter(move |(of, id, _)| *of == domain && !self.blobs.contains_key(&(domain, *id)));
+            own.map(|(.., location)| u64::from(location.stored)).sum::<u64>()
+        };
+        self.quotas.iter().find_map(|(domain, limit)| {
+            let (used, more) = (self.stored(*domain), new(*domain));
+            (more > 0 && used + more > *limit)
+                .then(|| format!("{} bytes are left, not {more}", limit.saturating_sub(used)))
+        })
     }
 
     fn move_pack(&mut self, pack: Uuid, event: PackEvent) -> Option<Standing> {
@@ -125,16 +158,21 @@ impl Index for MemoryIndex {
         pack: Uuid,
         size: u64,
         blobs: &[(Uuid, BlobId, Location)],
-    ) -> Result<bool, IndexError> {
+    ) -> Result<Recording, IndexError> {
         let mut state = self.state();
         state.blind = false;
         if session.is_some_and(|session| !state.open.contains_key(&session.0)) {
-            return Ok(false);
+            return Ok(Recording::GivenUp);
+        }
+        if session.is_some()
+            && let Some(refusal) = state.refusal(blobs)
+        {
+            return Ok(Recording::OverQuota(refusal));
         }
         let writer = session.map_or(0, |session| session.0);
         let row = PackRow { id: pack, size, writer, standing: Standing::SEALED, damaged: false };
         if state.packs.entry(pack).or_insert(row).standing.state == PackState::Deleting {
-            return Ok(true);
+            return Ok(Recording::Recorded);
         }
         for (domain, id, location) in blobs {
             let known = state.blobs.get(&(*domain, *id)).is_some_and(|known| !state.is_damaged(known.pack));
@@ -142,7 +180,7 @@ impl Index for MemoryIndex {
                 state.blobs.insert((*domain, *id), *location);
             }
         }
-        Ok(true)
+        Ok(Recording::Recorded)
     }
 
     async fn revive(&self, pack: Uuid) -> Result<bool, IndexError> {

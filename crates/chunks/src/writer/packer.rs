@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::blob::BlobId;
 use crate::blocking::Job;
-use crate::index::Session;
+use crate::index::{Recording, Session};
 use crate::pack::{self, FullPack, PackBuilder, SealedBlob};
 use crate::store::Store;
 use crate::writer::given_up;
@@ -77,9 +77,11 @@ impl Packer {
 async fn write_pack(store: Store, domain: Uuid, session: Session, pack: FullPack) -> Result<()> {
     store.backend().put(&pack::name(pack.id), pack.parts).await?;
     let blobs: Vec<_> = pack.entries.iter().map(|entry| (entry.domain, entry.id, entry.location)).collect();
-    let added = store.index().add_pack(Some(session), pack.id, pack.size, &blobs).await;
-    if !added.map_err(|e| Error::index("record a pack", e))? {
-        return Err(given_up());
+    let recorded = store.index().add_pack(Some(session), pack.id, pack.size, &blobs).await;
+    match recorded.map_err(|e| Error::index("record a pack", e))? {
+        Recording::Recorded => {}
+        Recording::GivenUp => return Err(given_up()),
+        Recording::OverQuota(sentence) => return Err(take_back(&store, pack.id, sentence).await),
     }
     // Another writer may have stored one of the blobs meanwhile. That is no harm unless the domain's secret
     // was rotated between the two: then the index leads to a blob that our keys do not open.
@@ -96,6 +98,19 @@ async fn write_pack(store: Store, domain: Uuid, session: Session, pack: FullPack
         }
     }
     Ok(())
+}
+
+/// Removes a pack that a quota refused, and returns that refusal. Collection would find the pack as well, but much later:
+/// whoever is refused again and again must not fill the store with what nobody counts.
+async fn take_back(store: &Store, pack: Uuid, sentence: String) -> Error {
+    let taken = async {
+        store.backend().delete(&pack::name(pack)).await?;
+        store.mark_gone(pack).await
+    };
+    if let Err(error) = taken.await {
+        tracing::warn!(%pack, %error, "a pack that a quota refused stays until garbage is collected");
+    }
+    Error::new(ErrorKind::Quota, sentence)
 }
 
 /// Remembers the last [`RECENT_MIN`] ids and up to twice as many, in bounded memory.

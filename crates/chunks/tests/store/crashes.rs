@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use chunks::{ErrorKind, Head, MemoryBackend, MemoryIndex, Result, Store};
+use chunks::{Backend, ErrorKind, Head, Index, MemoryBackend, MemoryIndex, Result, Store};
 use uuid::Uuid;
 
 use crate::support::{
@@ -113,6 +113,50 @@ async fn a_full_store_says_so_and_goes_on_when_there_is_room() {
 
     backend.room.store(u64::MAX, Ordering::SeqCst);
     assert!(read_all(&store, &fill().await.unwrap().bytes).await.unwrap() == large);
+}
+
+#[tokio::test]
+async fn a_quota_stops_a_writer_at_a_pack_and_leaves_no_other() {
+    let (backend, index) = (Arc::new(MemoryBackend::new()), Arc::new(MemoryIndex::new()));
+    let store = Store::open(backend.clone(), index.clone(), kms(), small()).await.unwrap();
+    let kept = noise(1, SEGMENT);
+    let head = write(&store, DOMAIN, &kept).await;
+    let before = index.stored(DOMAIN);
+    index.set_quota(DOMAIN, before + 300_000);
+
+    let large = noise(2, 40 * SEGMENT);
+    let content = Uuid::now_v7();
+    let fill = async || {
+        let mut writer = store.writer(DOMAIN, content).await?;
+        for piece in large.chunks(CHUNK) {
+            writer.write(Bytes::copy_from_slice(piece)).await?;
+        }
+        writer.finish().await
+    };
+    for _ in 0..3 {
+        let error = fill().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Quota);
+        assert!(error.to_string().contains("bytes are left"), "{error}");
+    }
+    assert_eq!(store.head(content).await.unwrap_err().kind(), ErrorKind::NotFound);
+    let stored = index.stored(DOMAIN);
+    assert!(stored > before && stored <= before + 300_000, "{stored}: packs that fit are there, no other");
+    let recorded = index.snapshot().await.unwrap().packs.len();
+    assert_eq!(backend.list("packs/").await.unwrap().len(), recorded, "a refused pack is taken back");
+
+    // Other domains, what is known already, and reading go on.
+    write(&store, Uuid::new_v4(), &large[..SEGMENT]).await;
+    assert!(read_all(&store, &head.bytes).await.unwrap() == kept);
+    index.set_quota(DOMAIN, 0);
+    let again = write(&store, DOMAIN, &kept).await;
+    assert!(read_all(&store, &again.bytes).await.unwrap() == kept);
+    index.set_quota(DOMAIN, u64::MAX);
+    assert!(read_all(&store, &fill().await.unwrap().bytes).await.unwrap() == large);
+    // A rebuilt index counts the same, and no quota refuses what is there.
+    let rebuilt = Arc::new(MemoryIndex::new());
+    rebuilt.set_quota(DOMAIN, 0);
+    Store::open(backend, rebuilt.clone(), kms(), small()).await.unwrap().reindex().await.unwrap();
+    assert_eq!(rebuilt.stored(DOMAIN), index.stored(DOMAIN));
 }
 
 #[tokio::test]

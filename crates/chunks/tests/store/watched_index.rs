@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunks::{
-    BlobId, Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Session, Snapshot, Strays,
-    Verdict,
+    BlobId, Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Recording, Session, Snapshot,
+    Strays, Verdict,
 };
 use model::packs::Standing;
 use uuid::Uuid;
@@ -65,7 +65,7 @@ impl<W: Watch> Index for WatchedIndex<W> {
         pack: Uuid,
         size: u64,
         blobs: &[(Uuid, BlobId, Location)],
-    ) -> Answer<bool> {
+    ) -> Answer<Recording> {
         self.pass(self.inner.add_pack(session, pack, size, blobs)).await
     }
 

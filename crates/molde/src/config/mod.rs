@@ -15,6 +15,11 @@
 //! [scrub]
 //! days = 30                                   # in so many days every byte of the store is read back once; 0: never
 //!
+//! [quota]                                     # limits of new projects; without one there is none
+//! stored = "100 GiB"                          # bytes in the store, each counted once, compressed
+//! objects = 10000
+//! images = 100
+//!
 //! [api]
 //! public_url = "https://images.example"       # what clients are told; default: the listening address
 //!
@@ -30,11 +35,13 @@
 
 mod store;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
+use model::quotas::Resource;
+use serde::{Deserialize, Deserializer};
 
 pub(crate) use store::Store;
 
@@ -51,6 +58,7 @@ pub(crate) struct Config {
     pub(crate) jobs: Jobs,
     pub(crate) collection: Collection,
     pub(crate) scrub: Scrub,
+    pub(crate) quota: Quota,
     pub(crate) nbd: Nbd,
 }
 
@@ -82,6 +90,29 @@ impl Default for Scrub {
     fn default() -> Self {
         Self { days: 30 }
     }
+}
+
+/// What a project may have that is made from now on; 0 is nothing at all.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Quota {
+    #[serde(deserialize_with = "some_bytes")]
+    stored: Option<u64>,
+    objects: Option<u64>,
+    images: Option<u64>,
+}
+
+impl Quota {
+    /// Returns the limits that there are.
+    pub(crate) fn limits(&self) -> BTreeMap<Resource, u64> {
+        let all =
+            [(Resource::StoredBytes, self.stored), (Resource::Objects, self.objects), (Resource::Images, self.images)];
+        all.into_iter().filter_map(|(resource, limit)| Some((resource, limit?))).collect()
+    }
+}
+
+fn some_bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    store::bytes(deserializer).map(Some)
 }
 
 /// The REST listener.
@@ -212,6 +243,19 @@ mod tests {
     fn an_unknown_key_is_refused_and_the_known_ones_named() {
         let error = toml::from_str::<Config>("[jobs]\nworker = 3\n").unwrap_err().to_string();
         assert!(error.contains("worker") && error.contains("workers"), "{error}");
+    }
+
+    #[test]
+    fn new_projects_have_the_limits_that_are_written() {
+        let limits = |text: &str| toml::from_str::<Config>(text).map(|config| config.quota.limits());
+        assert!(limits("").unwrap().is_empty());
+        let all = limits("[quota]\nstored = \"2 GiB\"\nobjects = 7\nimages = 0\n").unwrap();
+        assert_eq!(all, [(Resource::StoredBytes, 2 << 30), (Resource::Objects, 7), (Resource::Images, 0)].into());
+        assert_eq!(limits("[quota]\nimages = 3\n").unwrap(), [(Resource::Images, 3)].into());
+        for (bad, says) in [("stored = \"2 GB\"", "20 GiB"), ("objects = -1", "-1"), ("image = 3", "images")] {
+            let error = limits(&format!("[quota]\n{bad}\n")).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use chunks::{Protocol, RemoteConfig, RemoteLimits};
 use keys::Secret;
+use model::sizes::Size;
 use serde::{Deserialize, Deserializer, de};
 
 /// Longest file that can be a key.
@@ -130,28 +131,17 @@ fn read_secret(path: &Path) -> Result<Secret> {
 }
 
 /// Reads a number of bytes: `1048576`, `"512 MiB"`, `"20 GiB"`.
-fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+pub(super) fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Written {
         Number(u64),
         Text(String),
     }
-    let text = match Written::deserialize(deserializer)? {
-        Written::Number(number) => return Ok(number),
-        Written::Text(text) => text,
-    };
-    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
-    let unit = match text[digits.len()..].trim() {
-        "" => 0,
-        "KiB" => 10,
-        "MiB" => 20,
-        "GiB" => 30,
-        "TiB" => 40,
-        _ => return Err(de::Error::custom(format!("`{text}` is no size: write for example \"20 GiB\""))),
-    };
-    let number = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << unit));
-    number.ok_or_else(|| de::Error::custom(format!("`{text}` is no size: write for example \"20 GiB\"")))
+    match Written::deserialize(deserializer)? {
+        Written::Number(number) => Ok(number),
+        Written::Text(text) => text.parse::<Size>().map(|size| size.0).map_err(de::Error::custom),
+    }
 }
 
 #[cfg(test)]

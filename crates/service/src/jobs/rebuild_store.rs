@@ -147,6 +147,7 @@ async fn recover(run: &Run<'_>, id: Uuid, packs: &PackList) -> Result<bool, Stop
         created_at: run.service.now(),
     };
     let mut tx = run.service.parts.catalog.write().await?;
+    tx.lift_limits();
     let project = own_project(run, &mut tx, content.project).await?;
     contents::insert(&mut tx, &content).await?;
     let text = match recognized {

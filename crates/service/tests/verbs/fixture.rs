@@ -11,7 +11,8 @@ use keys::LocalKms;
 use model::identity::{Principal, Project, Role, User};
 use model::images::{Image, Visibility};
 use model::jobs::Job;
-use model::{Clock, ContainerFormat, ContentId, DiskFormat, ImageId, JobId, UserId};
+use model::quotas::Resource;
+use model::{Clock, ContainerFormat, ContentId, DiskFormat, ImageId, JobId, ProjectId, UserId};
 use service::{BootstrapSecrets, CatalogIndex, FromObject, NewImage, Parts, PutObject, Runner, Service, Settings};
 use tempfile::TempDir;
 use tokio::time::{Instant, sleep};
@@ -56,15 +57,26 @@ pub(crate) struct Fixture {
 impl Fixture {
     /// Assembles a service with its first administrator.
     pub(crate) async fn new() -> Self {
-        Self::assemble(tempfile::tempdir().unwrap(), "catalog", Arc::default()).await
+        Self::with_quotas(BTreeMap::new()).await
     }
 
-    /// Goes on with the store and its keys alone, as after the loss of the catalog.
+    /// Assembles a service whose new projects have these limits.
+    pub(crate) async fn with_quotas(quotas: BTreeMap<Resource, u64>) -> Self {
+        Self::assemble(tempfile::tempdir().unwrap(), "catalog", Arc::default(), quotas).await
+    }
+
+    /// Goes on with the store and its keys alone, as after the loss of the catalog; new projects may have nothing.
     pub(crate) async fn lose_catalog(self) -> Self {
-        Self::assemble(self.folder, "another", self.backend).await
+        let nothing = Resource::ALL.iter().map(|resource| (*resource, 0)).collect();
+        Self::assemble(self.folder, "another", self.backend, nothing).await
     }
 
-    async fn assemble(folder: TempDir, name: &str, backend: Arc<WatchedBackend>) -> Self {
+    async fn assemble(
+        folder: TempDir,
+        name: &str,
+        backend: Arc<WatchedBackend>,
+        quotas: BTreeMap<Resource, u64>,
+    ) -> Self {
         let catalog = Catalog::connect(&format!("sqlite://{}/{name}.db", folder.path().display())).await.unwrap();
         let kms = Arc::new(LocalKms::open_or_create(&folder.path().join("master.key")).unwrap());
         let index = Arc::new(CatalogIndex::new(catalog.clone(), 0));
@@ -79,6 +91,7 @@ impl Fixture {
             job_workers: 1,
             collect_seconds: 0,
             scrub_days: 0,
+            quotas,
             nbd_socket: folder.path().join("nbd.sock"),
             blocking_permits: 8,
             abort_at: None,
@@ -189,12 +202,35 @@ impl Fixture {
         row
     }
 
-    /// Returns the number of contents: every head must belong to a record that something holds.
+    /// Returns what a project has of a resource, which must be what its rows say.
+    pub(crate) async fn used(&self, project: ProjectId, resource: Resource) -> u64 {
+        let mut tx = self.catalog.read().await.unwrap();
+        let all = catalog::quotas::list(&mut tx, project).await.unwrap();
+        let used = all.iter().find(|quota| quota.resource == resource).unwrap().used;
+        let there = catalog::quotas::recount(&mut tx, project, resource).await.unwrap();
+        assert_eq!(used, there, "{resource}: counted and there");
+        used
+    }
+
+    /// Sets one limit of a project.
+    pub(crate) async fn limit(&self, project: ProjectId, resource: Resource, limit: Option<u64>) {
+        let limits = [(resource, limit)].into();
+        self.service.quotas().set(&self.root().await, project, &limits).await.unwrap();
+    }
+
+    /// Returns the number of contents: every head must belong to a record that something holds, and what is counted for
+    /// quotas must be there.
     pub(crate) async fn contents(&self) -> usize {
         let mut tx = self.catalog.read().await.unwrap();
         let later = self.service.now() + SignedDuration::from_hours(1);
         let loose = catalog::contents::list_unreferenced(&mut tx, later, 100).await.unwrap();
         assert!(loose.is_empty(), "contents that nothing holds: {loose:?}");
+        let projects = catalog::projects::list(&mut tx).await.unwrap();
+        drop(tx);
+        for (project, resource) in projects.iter().flat_map(|project| Resource::ALL.iter().map(|r| (project.id, *r))) {
+            self.used(project, resource).await;
+        }
+        let mut tx = self.catalog.read().await.unwrap();
         let heads = self.backend.heads().await;
         for head in &heads {
             let id: ContentId = head.trim_start_matches("heads/").parse().unwrap();
