@@ -39,8 +39,8 @@ mod verify;
 mod writer;
 
 pub use backend::{
-    Backend, CacheOptions, CacheStats, CachedBackend, DirBackend, MemoryBackend, Protocol, RemoteBackend, RemoteConfig,
-    RemoteLimits, RemoteStats,
+    Backend, CacheOptions, CacheStats, CachedBackend, DirBackend, Files, MemoryBackend, Protocol, RemoteBackend,
+    RemoteConfig, RemoteLimits, RemoteStats,
 };
 pub use blob::{BlobId, ZERO_ID};
 pub use collect::{CollectOptions, Collected, Fate, PackFate, Sum};

@@ -5,6 +5,7 @@
 
 mod cached;
 mod dir;
+mod files;
 mod memory;
 mod remote;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 pub use cached::{CacheOptions, CacheStats, CachedBackend};
 pub use dir::DirBackend;
+pub use files::Files;
 pub use memory::MemoryBackend;
 pub use remote::{Protocol, RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats};
 
