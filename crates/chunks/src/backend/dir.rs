@@ -118,6 +118,10 @@ impl Backend for DirBackend {
 impl Directory {
     fn prepare(&self) -> Result<()> {
         let above = self.root.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(&self.root);
+        // Whoever made it may have died before its name was durable. What is not ours to sync was not ours to make.
+        for folder in above.ancestors().skip(1) {
+            let _ = self.files.sync_folder(folder);
+        }
         self.durable_folders().insert(above.to_owned());
         let temporary = self.root.join(TEMPORARY);
         self.make_folders(&temporary)?;
@@ -206,9 +210,12 @@ impl Directory {
 
     fn delete(&self, path: &Path) -> Result<()> {
         match self.files.remove(path) {
-            Ok(()) => self.sync_folder(path.parent().unwrap_or(&self.root)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(Error::io("remove", path, e)),
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+            // Also when it was gone: who removed it may have died before that was durable.
+            _ => match self.sync_folder(path.parent().unwrap_or(&self.root)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
         }
     }
 
@@ -217,6 +224,7 @@ impl Directory {
         let mut names = Vec::new();
         let (mut folders, temporary) = (vec![self.root.join(prefix)], self.root.join(TEMPORARY));
         while let Some(folder) = folders.pop() {
+            let before = names.len();
             let entries = match fs::read_dir(&folder) {
                 Ok(entries) => entries,
                 Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
@@ -233,6 +241,10 @@ impl Directory {
                 } else if let Some(name) = name_of(&self.root, &path) {
                     names.push(name);
                 }
+            }
+            // Who wrote them may have died before they were durable, or is just about to make them so.
+            if names.len() > before {
+                self.sync_folder(&folder)?;
             }
         }
         names.sort_unstable();
