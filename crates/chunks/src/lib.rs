@@ -41,8 +41,8 @@ mod verify;
 mod writer;
 
 pub use backend::{
-    Backend, BackendStats, CacheOptions, CacheStats, CachedBackend, DirBackend, MemoryBackend, Protocol, RemoteBackend,
-    RemoteConfig, RemoteLimits, RemoteStats,
+    Backend, BackendStats, CacheOptions, CacheStats, CachedBackend, DirBackend, Files, MemoryBackend, Protocol,
+    RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats,
 };
 pub use blob::{BlobId, ZERO_ID};
 pub use collect::{CollectOptions, Collected, Fate, PackFate, Sum};

@@ -6,6 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Stdio;
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use tests::{Tmpfs, command, disks, run, tool};
 
 fn molde(words: &[&str]) -> tests::Done {
@@ -77,7 +79,7 @@ fn a_disk_is_served_until_it_is_interrupted() {
     let uri = told["uri"].as_str().unwrap();
     tool("qemu-img", ["compare", "-f", "raw", "-F", "raw", uri, raw.to_str().unwrap()]);
     assert!(run(&mut command("qemu-io", ["-f", "raw", "-c", "write 0 512", uri])).code != Some(0), "it is read-only");
-    tool("kill", ["-TERM", &server.id().to_string()]);
+    kill_process(Pid::from_child(&server), Signal::TERM).unwrap();
     assert!(server.wait().unwrap().success());
     assert!(lines.next().is_none());
 }

@@ -10,9 +10,9 @@
 //! remove what was left without looking at a clock.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -20,6 +20,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use uuid::Uuid;
 
+use super::files::{Files, HostFiles};
 use super::{Backend, OBJECT_LENGTH_MAX, check_name, check_prefix, past_the_end, too_large};
 use crate::blocking::Threads;
 use crate::{Error, ErrorKind, Result};
@@ -30,41 +31,54 @@ const TEMPORARY: &str = "tmp";
 
 /// A backend in one directory of this host, which must lie on a file system with hard links.
 pub struct DirBackend {
-    root: Arc<Path>,
-    folders: Arc<Folders>,
+    directory: Arc<Directory>,
     threads: Threads,
+}
+
+struct Directory {
+    root: PathBuf,
+    files: Arc<dyn Files>,
+    /// The folders that this process knows to be durable. That one exists is not enough: whoever made it may not have
+    /// synced its parent yet.
+    folders: Mutex<HashSet<PathBuf>>,
 }
 
 impl DirBackend {
     /// Opens the directory `root`, making it when it is missing, and removes what a crash left half written.
     pub async fn open(root: impl Into<PathBuf>) -> Result<Self> {
+        Self::open_with(root, Arc::new(HostFiles)).await
+    }
+
+    /// Opens the directory and changes it by the calls of `files` alone: tests put a disk there that loses power.
+    pub async fn open_with(root: impl Into<PathBuf>, files: Arc<dyn Files>) -> Result<Self> {
         let root: PathBuf = root.into();
-        let backend = Self { root: root.into(), folders: Arc::default(), threads: Threads::new(PARALLEL_CALLS) };
-        let root = Arc::clone(&backend.root);
-        backend.threads.run(move || prepare(&root)).await?;
+        let root = std::path::absolute(&root).map_err(|e| Error::io("find", &root, e))?;
+        let directory = Arc::new(Directory { root, files, folders: Mutex::default() });
+        let backend = Self { directory, threads: Threads::new(PARALLEL_CALLS) };
+        let directory = Arc::clone(&backend.directory);
+        backend.threads.run(move || directory.prepare()).await?;
         Ok(backend)
     }
 
     async fn with_path<T: Send + 'static>(
         &self,
         name: &str,
-        call: impl FnOnce(&Path, &str, &Path) -> Result<T> + Send + 'static,
+        call: impl FnOnce(&Directory, &str, &Path) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         check_name(name)?;
-        let (root, name) = (Arc::clone(&self.root), name.to_owned());
-        self.threads.run(move || call(&root, &name, &path_of(&root, &name))).await
+        let (directory, name) = (Arc::clone(&self.directory), name.to_owned());
+        self.threads.run(move || call(&directory, &name, &path_of(&directory.root, &name))).await
     }
 }
 
 #[async_trait]
 impl Backend for DirBackend {
     async fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<()> {
-        let folders = Arc::clone(&self.folders);
-        self.with_path(name, move |root, _, path| put(root, &folders, path, &parts)).await
+        self.with_path(name, move |directory, _, path| directory.put(path, &parts)).await
     }
 
     async fn get(&self, name: &str) -> Result<Bytes> {
-        let read = |_: &Path, name: &str, path: &Path| {
+        let read = |_: &Directory, name: &str, path: &Path| {
             let (file, size) = open(path)?;
             match usize::try_from(size) {
                 Ok(length) if size <= OBJECT_LENGTH_MAX => read_at(&file, path, 0, length),
@@ -75,7 +89,7 @@ impl Backend for DirBackend {
     }
 
     async fn get_range(&self, name: &str, offset: u64, length: usize) -> Result<Bytes> {
-        let read = move |_: &Path, name: &str, path: &Path| {
+        let read = move |_: &Directory, name: &str, path: &Path| {
             let (file, size) = open(path)?;
             // Checked before the allocation, so that a bad length costs nothing.
             if offset.checked_add(length as u64).is_none_or(|end| end > size) {
@@ -92,12 +106,153 @@ impl Backend for DirBackend {
 
     async fn list(&self, prefix: &str) -> Result<Vec<String>> {
         check_prefix(prefix)?;
-        let (root, prefix) = (Arc::clone(&self.root), prefix.to_owned());
-        self.threads.run(move || list(&root, &prefix)).await
+        let (directory, prefix) = (Arc::clone(&self.directory), prefix.to_owned());
+        self.threads.run(move || directory.list(&prefix)).await
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
-        self.with_path(name, |_, _, path| delete(path)).await
+        self.with_path(name, |directory, _, path| directory.delete(path)).await
+    }
+}
+
+impl Directory {
+    fn prepare(&self) -> Result<()> {
+        let above = self.root.ancestors().skip(1).find(|folder| folder.is_dir()).unwrap_or(&self.root);
+        // Whoever made it may have died before its name was durable. What is not ours to sync was not ours to make.
+        for folder in above.ancestors().skip(1) {
+            let _ = self.files.sync_folder(folder);
+        }
+        self.durable_folders().insert(above.to_owned());
+        let temporary = self.root.join(TEMPORARY);
+        self.make_folders(&temporary)?;
+        let entries = fs::read_dir(&temporary).map_err(|e| Error::io("list", &temporary, e))?;
+        for entry in entries {
+            let path = entry.map_err(|e| Error::io("list", &temporary, e))?.path();
+            // Whoever still writes it holds the lock; whoever removed it meanwhile did our work.
+            if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
+                tracing::info!(path = %path.display(), "removing a file that was left half written");
+                let _ = self.files.remove(&path);
+            }
+        }
+        Ok(())
+    }
+
+    fn put(&self, path: &Path, parts: &[Bytes]) -> Result<()> {
+        let folder = path.parent().unwrap_or(&self.root);
+        self.make_folders(folder)?;
+        let temporary = self.root.join(TEMPORARY).join(Uuid::new_v4().to_string());
+        // Looking first spares writing what would be refused; the link is what decides.
+        let written = match path.exists() {
+            true => Err(Error::io("create", path, io::ErrorKind::AlreadyExists.into())),
+            false => self.write_and_link(&temporary, path, parts),
+        };
+        match &written {
+            Err(error) if error.kind() != ErrorKind::Exists => {}
+            // Who is told that an object exists builds on it, so it must be durable even if another made it.
+            _ => self.sync_folder(folder)?,
+        }
+        written
+    }
+
+    /// Gives the bytes the name `path` in one step; the temporary name is gone afterwards in any case.
+    fn write_and_link(&self, temporary: &Path, path: &Path, parts: &[Bytes]) -> Result<()> {
+        let linked = self
+            .write_temporary(temporary, parts)
+            .map_err(|e| Error::io("write to", temporary, e))
+            .and_then(|_locked| self.files.link(temporary, path).map_err(|e| Error::io("create", path, e)));
+        if let Err(error) = self.files.remove(temporary)
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            tracing::warn!(path = %temporary.display(), %error, "a temporary file stays until the next start");
+        }
+        linked
+    }
+
+    /// Returns the file, durable and still locked.
+    fn write_temporary(&self, temporary: &Path, parts: &[Bytes]) -> io::Result<File> {
+        let mut file = self.files.create(temporary)?;
+        file.lock()?;
+        let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+        let mut left = slices.as_mut_slice();
+        IoSlice::advance_slices(&mut left, 0); // Drops leading empty parts.
+        while !left.is_empty() {
+            match self.files.write(&mut file, left) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => IoSlice::advance_slices(&mut left, count),
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.files.sync(&file)?;
+        Ok(file)
+    }
+
+    /// Makes the folders from what is known to be durable down to `folder`, each durable in its parent before it is used.
+    fn make_folders(&self, folder: &Path) -> Result<()> {
+        if self.durable_folders().contains(folder) {
+            return Ok(());
+        }
+        let Some(parent) = folder.parent() else { return Ok(()) };
+        self.make_folders(parent)?;
+        match self.files.make_folder(folder) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
+                return Err(Error::io("create the folder", folder, e));
+            }
+            _ => self.sync_folder(parent)?,
+        }
+        self.durable_folders().insert(folder.to_owned());
+        Ok(())
+    }
+
+    fn durable_folders(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
+        self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn delete(&self, path: &Path) -> Result<()> {
+        match self.files.remove(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path, e)),
+            // Also when it was gone: who removed it may have died before that was durable.
+            _ => match self.sync_folder(path.parent().unwrap_or(&self.root)) {
+                Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        }
+    }
+
+    /// Walks the folder of `prefix`; a file counts when it lies where its name belongs.
+    fn list(&self, prefix: &str) -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        let (mut folders, temporary) = (vec![self.root.join(prefix)], self.root.join(TEMPORARY));
+        while let Some(folder) = folders.pop() {
+            let before = names.len();
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err(Error::io("list", &folder, e)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
+                let path = entry.path();
+                let kind = entry.file_type().map_err(|e| Error::io("list", &path, e))?;
+                if kind.is_dir() {
+                    if path != temporary {
+                        folders.push(path);
+                    }
+                } else if let Some(name) = name_of(&self.root, &path) {
+                    names.push(name);
+                }
+            }
+            // Who wrote them may have died before they were durable, or is just about to make them so.
+            if names.len() > before {
+                self.sync_folder(&folder)?;
+            }
+        }
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    fn sync_folder(&self, folder: &Path) -> Result<()> {
+        self.files.sync_folder(folder).map_err(|e| Error::io("sync the folder", folder, e))
     }
 }
 
@@ -113,106 +268,6 @@ fn fan_out(last: &str) -> &str {
     last.get(last.len().saturating_sub(2)..).unwrap_or(last)
 }
 
-fn prepare(root: &Path) -> Result<()> {
-    let temporary = root.join(TEMPORARY);
-    fs::create_dir_all(&temporary).map_err(|e| Error::io("create the folder", &temporary, e))?;
-    sync_folder(root)?;
-    if let Some(parent) = root.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        sync_folder(parent)?;
-    }
-    let entries = fs::read_dir(&temporary).map_err(|e| Error::io("list", &temporary, e))?;
-    for entry in entries {
-        let path = entry.map_err(|e| Error::io("list", &temporary, e))?.path();
-        // Whoever still writes it holds the lock; whoever removed it meanwhile did our work.
-        if File::open(&path).is_ok_and(|file| file.try_lock().is_ok()) {
-            tracing::info!(path = %path.display(), "removing a file that was left half written");
-            let _ = fs::remove_file(&path);
-        }
-    }
-    Ok(())
-}
-
-fn put(root: &Path, folders: &Folders, path: &Path, parts: &[Bytes]) -> Result<()> {
-    let folder = path.parent().unwrap_or(root);
-    folders.make(root, folder)?;
-    let temporary = root.join(TEMPORARY).join(Uuid::new_v4().to_string());
-    // Looking first spares writing what would be refused; the link is what decides.
-    let written = match path.exists() {
-        true => Err(Error::io("create", path, io::ErrorKind::AlreadyExists.into())),
-        false => write_and_link(&temporary, path, parts),
-    };
-    match &written {
-        Err(error) if error.kind() != ErrorKind::Exists => {}
-        // Who is told that an object exists builds on it, so it must be durable even if another made it.
-        _ => sync_folder(folder)?,
-    }
-    written
-}
-
-/// Gives the bytes the name `path` in one step; the temporary name is gone afterwards in any case.
-fn write_and_link(temporary: &Path, path: &Path, parts: &[Bytes]) -> Result<()> {
-    let linked = write_temporary(temporary, parts)
-        .map_err(|e| Error::io("write to", temporary, e))
-        .and_then(|_locked| fs::hard_link(temporary, path).map_err(|e| Error::io("create", path, e)));
-    if let Err(error) = fs::remove_file(temporary)
-        && error.kind() != io::ErrorKind::NotFound
-    {
-        tracing::warn!(path = %temporary.display(), %error, "a temporary file stays until the next start");
-    }
-    linked
-}
-
-/// Returns the file, durable and still locked.
-fn write_temporary(temporary: &Path, parts: &[Bytes]) -> io::Result<File> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
-    file.lock()?;
-    let mut slices: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
-    let mut left = slices.as_mut_slice();
-    IoSlice::advance_slices(&mut left, 0); // Drops leading empty parts.
-    while !left.is_empty() {
-        match file.write_vectored(left) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => IoSlice::advance_slices(&mut left, count),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    file.sync_all()?;
-    Ok(file)
-}
-
-/// The folders that this process knows to be durable. That one exists is not enough: whoever made it may
-/// not have synced its parent yet.
-#[derive(Default)]
-struct Folders(Mutex<HashSet<PathBuf>>);
-
-impl Folders {
-    /// Makes the folders from `root` down to `folder`, each durable in its parent before it is used.
-    fn make(&self, root: &Path, folder: &Path) -> Result<()> {
-        if folder == root || self.known().contains(folder) {
-            return Ok(());
-        }
-        let parent = folder.parent().unwrap_or(root);
-        self.make(root, parent)?;
-        match fs::create_dir(folder) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
-                return Err(Error::io("create the folder", folder, e));
-            }
-            _ => sync_folder(parent)?,
-        }
-        self.known().insert(folder.to_owned());
-        Ok(())
-    }
-
-    fn known(&self) -> MutexGuard<'_, HashSet<PathBuf>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn sync_folder(folder: &Path) -> Result<()> {
-    File::open(folder).and_then(|file| file.sync_all()).map_err(|e| Error::io("sync the folder", folder, e))
-}
-
 fn open(path: &Path) -> Result<(File, u64)> {
     let file = File::open(path).map_err(|e| Error::io("open", path, e))?;
     let metadata = file.metadata().map_err(|e| Error::io("read", path, e))?;
@@ -226,41 +281,6 @@ fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> Result<Bytes
     let mut buf = vec![0; length];
     file.read_exact_at(&mut buf, offset).map_err(|e| Error::io("read", path, e))?;
     Ok(buf.into())
-}
-
-fn delete(path: &Path) -> Result<()> {
-    match fs::remove_file(path) {
-        Ok(()) => sync_folder(path.parent().unwrap_or(Path::new("."))),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-        Err(e) => Err(Error::io("remove", path, e)),
-    }
-}
-
-/// Walks the folder of `prefix`; a file counts when it lies where its name belongs.
-fn list(root: &Path, prefix: &str) -> Result<Vec<String>> {
-    let mut names = Vec::new();
-    let (mut folders, temporary) = (vec![root.join(prefix)], root.join(TEMPORARY));
-    while let Some(folder) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Ok(entries) => entries,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(Error::io("list", &folder, e)),
-        };
-        for entry in entries {
-            let entry = entry.map_err(|e| Error::io("list", &folder, e))?;
-            let path = entry.path();
-            let kind = entry.file_type().map_err(|e| Error::io("list", &path, e))?;
-            if kind.is_dir() {
-                if path != temporary {
-                    folders.push(path);
-                }
-            } else if let Some(name) = name_of(root, &path) {
-                names.push(name);
-            }
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
 }
 
 /// The reverse of [`path_of`].

@@ -5,6 +5,7 @@
 
 mod cached;
 mod dir;
+mod files;
 mod memory;
 mod remote;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 
 pub use cached::{CacheOptions, CacheStats, CachedBackend};
 pub use dir::DirBackend;
+pub use files::Files;
 pub use memory::MemoryBackend;
 pub use remote::{Protocol, RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats};
 
@@ -53,7 +55,8 @@ pub trait Backend: Send + Sync {
     /// Returns the length of the object in bytes. `NotFound` when there is none.
     async fn size(&self, name: &str) -> Result<u64>;
 
-    /// Returns the names that begin with `prefix`, sorted. A prefix is empty or ends with `/`.
+    /// Returns the names that begin with `prefix`, sorted. A prefix is empty or ends with `/`. What is listed is durable,
+    /// even if who wrote it was never told: whoever lists builds on it.
     async fn list(&self, prefix: &str) -> Result<Vec<String>>;
 
     /// Removes the object durably; it is no error when there is none.

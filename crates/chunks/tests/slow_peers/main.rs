@@ -1,17 +1,32 @@
-//! The contract of `Backend` on object stores of others that take long to start: Ceph, and Azurite.
+//! The contract of `Backend` on object stores of others that take long to start: Ceph, and Azurite. The model on Ceph.
 
 #[path = "../store/contract.rs"]
 mod contract;
+#[path = "../store/making.rs"]
+mod making;
+#[path = "../store/reference.rs"]
+#[expect(dead_code, reason = "here no power is cut")]
+mod reference;
+#[path = "../store/support.rs"]
+#[expect(dead_code, reason = "the tests of the store use more of it")]
+mod support;
+#[path = "../store/watched_index.rs"]
+mod watched_index;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
 use bytes::Bytes;
-use chunks::{Backend, ErrorKind, Protocol, RemoteBackend, RemoteConfig, RemoteLimits};
+use chunks::{Backend, ErrorKind, Protocol, RemoteBackend, RemoteConfig, RemoteLimits, Result};
 use keys::Secret;
+use proptest::test_runner::TestRunner;
 use tests::peers::{Azurite, Ceph};
 
 use contract::contract;
+use reference::{Death, Ground, Model, cases, mortal, steps};
+use watched_index::Watch;
 
 fn config(protocol: Protocol, address: String, bucket: &str) -> RemoteConfig {
     let (access_key, secret) = match protocol {
@@ -89,6 +104,29 @@ async fn ceph_keeps_the_contract_and_what_it_does_not_keep_is_found() {
     ceph.set_quota(1 << 20);
     let error = backend.put("packs/too-much", vec![bytes]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}: {:?}", std::error::Error::source(&error));
+}
+
+struct Bucket(RemoteConfig);
+
+#[async_trait]
+impl Ground for Bucket {
+    async fn open(&self, death: Option<Death>) -> Result<(Arc<dyn Backend>, Arc<dyn Watch>)> {
+        Ok(mortal(Arc::new(RemoteBackend::new(&self.0)?), death))
+    }
+}
+
+#[test]
+fn on_ceph_the_store_and_the_model_agree() {
+    let ceph = Ceph::start();
+    ceph.make_bucket("store");
+    let (runtime, cases_so_far) = (tokio::runtime::Runtime::new().unwrap(), AtomicU64::new(0));
+    let agrees = TestRunner::new(cases(10)).run(&steps(16), |steps| {
+        let mut config = config(Protocol::S3, ceph.address(), "store");
+        config.prefix = format!("case/{}", cases_so_far.fetch_add(1, Ordering::SeqCst));
+        runtime.block_on(Model::run(Arc::new(Bucket(config)), &steps));
+        Ok(())
+    });
+    agrees.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -248,6 +248,31 @@ async fn damage_of_any_kind_is_fetched_again() {
 }
 
 #[tokio::test]
+async fn every_changed_byte_of_a_block_is_fetched_again() {
+    let (folder, backend) = (tempfile::tempdir().unwrap(), CountingBackend::new(Arc::new(MemoryBackend::new())));
+    let options = CacheOptions { folder: folder.path().into(), size: 1 << 20, block: 512 };
+    let cache = CachedBackend::open(backend.clone(), options).await.unwrap();
+    let (name, bytes) = pack(&backend, 1, 700).await;
+    let read = async || assert!(cache.get_range(&name, 0, bytes.len()).await.unwrap() == bytes);
+    read().await;
+    let mut changed_bytes = 0;
+    for file in block_files(&folder) {
+        let whole = fs::read(&file).unwrap();
+        for at in 0..whole.len() {
+            for mask in [0x01, 0x80] {
+                let mut changed = whole.clone();
+                changed[at] ^= mask;
+                fs::write(&file, changed).unwrap();
+                read().await;
+                changed_bytes += 1;
+                assert_eq!(cache.stats().damaged, changed_bytes, "byte {at} went unseen");
+            }
+        }
+    }
+    assert_eq!(changed_bytes, 2 * (700 + 2 * 32));
+}
+
+#[tokio::test]
 async fn without_room_on_the_disk_reads_go_on() {
     let (cache, backend, folder) = cache(1 << 20).await;
     let (name, bytes) = pack(&backend, 1, 2 * BLOCK).await;

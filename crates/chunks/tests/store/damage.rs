@@ -162,20 +162,26 @@ async fn any_head_is_refused_without_harm() {
     assert_eq!(store.reader(&vec![0; 1 << 20]).await.err().unwrap().kind(), ErrorKind::Corrupt);
 }
 
-type Lie = fn(&mut Location);
+struct Liar<F>(F);
 
-struct Liar(Lie);
-
-impl Watch for Liar {
+impl<F: Fn(&mut [Option<Found>]) + Send + Sync> Watch for Liar<F> {
     fn found(&self, found: &mut [Option<Found>]) {
-        found.iter_mut().flatten().for_each(|found| (self.0)(&mut found.location));
+        (self.0)(found);
     }
+}
+
+/// Reads everything while the index answers otherwise; it must be told.
+async fn lie(victim: &Victim, what: &str, lie: impl Fn(&mut [Option<Found>]) + Send + Sync + 'static) {
+    let index = Arc::new(WatchedIndex { inner: victim.index.clone(), watch: Arc::new(Liar(lie)) });
+    let store = Store::open(victim.backend.clone(), index, victim.kms.clone(), small()).await.unwrap();
+    let error = read_all(&store, &victim.head.bytes).await.expect_err(&format!("{what} went unseen"));
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{what}: {error}");
 }
 
 #[tokio::test]
 async fn an_index_that_lies_never_yields_wrong_bytes() {
     let victim = Victim::new().await;
-    let lies: [Lie; 10] = [
+    let lies: [fn(&mut Location); 10] = [
         |location| location.offset += 1,
         |location| location.offset = u32::MAX,
         |location| location.stored -= 1,
@@ -187,10 +193,32 @@ async fn an_index_that_lies_never_yields_wrong_bytes() {
         |location| location.generation += 1,
         |location| location.pack = Uuid::nil(),
     ];
-    for (number, lie) in lies.into_iter().enumerate() {
-        let index = Arc::new(WatchedIndex { inner: victim.index.clone(), watch: Arc::new(Liar(lie)) });
-        let store = Store::open(victim.backend.clone(), index, victim.kms.clone(), small()).await.unwrap();
-        let error = read_all(&store, &victim.head.bytes).await.expect_err("a lie went unseen");
-        assert_eq!(error.kind(), ErrorKind::Corrupt, "lie {number}: {error}");
+    for (number, change) in lies.into_iter().enumerate() {
+        let change = move |found: &mut [Option<Found>]| {
+            found.iter_mut().flatten().for_each(|found| change(&mut found.location));
+        };
+        lie(&victim, &format!("lie {number}"), change).await;
+    }
+    lie(&victim, "that rows are lost", |found| found.fill(None)).await;
+    lie(&victim, "that rows are swapped", <[_]>::reverse).await;
+}
+
+#[tokio::test]
+async fn every_changed_bit_of_the_index_is_found() {
+    let victim = Victim::new().await;
+    for bit in 0..4 * u32::BITS + u128::BITS {
+        let flip = move |found: &mut [Option<Found>]| {
+            for Found { location, .. } in found.iter_mut().flatten() {
+                let mask = 1 << (bit % u32::BITS);
+                match bit / u32::BITS {
+                    0 => location.offset ^= mask,
+                    1 => location.stored ^= mask,
+                    2 => location.plain ^= mask,
+                    3 => location.generation ^= mask,
+                    _ => location.pack = Uuid::from_u128(location.pack.as_u128() ^ 1 << (bit - 4 * u32::BITS)),
+                }
+            }
+        };
+        lie(&victim, &format!("bit {bit}"), flip).await;
     }
 }

@@ -12,7 +12,7 @@ use crate::support::{CHUNK, DOMAIN, SEGMENT, kms, noise, read_all, small};
 use crate::wire::{Bucket, Fault};
 
 /// Faults that a client can make good by itself.
-const MILD: &[Fault] = &[
+pub(crate) const MILD: &[Fault] = &[
     Fault::Refused(500),
     Fault::Refused(503),
     Fault::Refused(429),
@@ -25,7 +25,7 @@ const MILD: &[Fault] = &[
     Fault::Twice,
 ];
 /// Faults that may end in an error.
-const WILD: &[Fault] = &[
+pub(crate) const WILD: &[Fault] = &[
     Fault::TwiceLate,
     Fault::LongBody,
     Fault::Announces(0),

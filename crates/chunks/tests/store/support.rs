@@ -33,6 +33,26 @@ pub(crate) fn noise(seed: u64, length: usize) -> Vec<u8> {
     bytes
 }
 
+/// A number that looks random, the same for the same seed.
+pub(crate) fn random(seed: u64) -> u64 {
+    u64::from_le_bytes(*blake3::hash(&seed.to_le_bytes()).as_bytes().first_chunk().unwrap())
+}
+
+/// Numbers that look random, the same for the same seed.
+pub(crate) struct Dice(u64);
+
+impl Dice {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(random(seed))
+    }
+
+    /// Returns a number below `sides`.
+    pub(crate) fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = random(self.0);
+        self.0 % sides
+    }
+}
+
 pub(crate) async fn write(store: &Store, domain: Uuid, bytes: &[u8]) -> Head {
     let mut writer = store.writer(domain, Uuid::now_v7()).await.unwrap();
     writer.write(Bytes::copy_from_slice(bytes)).await.unwrap();

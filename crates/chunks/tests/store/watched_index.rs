@@ -24,12 +24,12 @@ pub(crate) trait Watch: Send + Sync {
 }
 
 /// A watched index.
-pub(crate) struct WatchedIndex<W> {
+pub(crate) struct WatchedIndex<W: ?Sized> {
     pub(crate) inner: Arc<MemoryIndex>,
     pub(crate) watch: Arc<W>,
 }
 
-impl<W: Watch> WatchedIndex<W> {
+impl<W: Watch + ?Sized> WatchedIndex<W> {
     async fn pass<T>(&self, call: impl Future<Output = Answer<T>>) -> Answer<T> {
         let (happens, told) = self.watch.call();
         if !happens {
@@ -41,7 +41,7 @@ impl<W: Watch> WatchedIndex<W> {
 }
 
 #[async_trait]
-impl<W: Watch> Index for WatchedIndex<W> {
+impl<W: Watch + ?Sized> Index for WatchedIndex<W> {
     async fn find(&self, domain: Uuid, ids: &[BlobId]) -> Answer<Vec<Option<Found>>> {
         let mut found = self.pass(self.inner.find(domain, ids)).await?;
         self.watch.found(&mut found);

@@ -17,6 +17,8 @@ use object_store::client::{
     HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse, HttpResponseBody, HttpService,
 };
 
+use crate::support::random;
+
 /// What happens to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -107,7 +109,7 @@ impl Bucket {
         }
         let kinds = *self.0.kinds.lock().unwrap();
         let number = self.0.seed.fetch_add(1, Ordering::SeqCst);
-        let random = u64::from_le_bytes(*blake3::hash(&number.to_le_bytes()).as_bytes().first_chunk().unwrap());
+        let random = random(number);
         match random % 4 {
             0 if !kinds.is_empty() => kinds[(random / 4) as usize % kinds.len()],
             _ => Fault::None,

@@ -1,9 +1,10 @@
 //! Damage at random: opening and reading a damaged image ends soon, with bytes or an error, and never panics.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk::{Format, probe};
 
+use super::Stopwatch;
 use super::{Numbers, open_bytes};
 
 /// Each damaged image must be done in this time, which is far above what any needs and far below that of a bomb.
@@ -55,7 +56,7 @@ pub(crate) fn mutate(image: &[u8], format: Format, times: u64, seed: u64) {
         if numbers.below(10) == 0 {
             bytes.truncate(numbers.below(bytes.len() as u64) as usize);
         }
-        let started = Instant::now();
+        let started = Stopwatch::start();
         failed += u64::from(exercise(bytes, format).is_err());
         assert!(started.elapsed() < BOUND, "mutation {time} of {format} with seed {seed} took {:?}", started.elapsed());
     }

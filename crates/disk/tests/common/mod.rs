@@ -7,9 +7,28 @@ pub(crate) mod damage;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::Duration;
 
 use disk::{CopyOptions, Deny, Extent, ExtentKind, FileSource, Format, Opened, Source};
 use proptest::prelude::*;
+
+/// Measures what this thread computes, so that a busy machine does not look like slow code.
+pub(crate) struct Stopwatch(Duration);
+
+impl Stopwatch {
+    pub(crate) fn start() -> Self {
+        Self(Self::now())
+    }
+
+    pub(crate) fn elapsed(&self) -> Duration {
+        Self::now() - self.0
+    }
+
+    fn now() -> Duration {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+        Duration::new(now.tv_sec.try_into().unwrap(), now.tv_nsec.try_into().unwrap())
+    }
+}
 
 /// Runs a QEMU tool; its absence is a failure, because these tests prove nothing without it.
 pub(crate) fn qemu(tool: &str, arguments: &[&str]) -> String {

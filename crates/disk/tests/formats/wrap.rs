@@ -6,10 +6,11 @@ mod parts;
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk::{ErrorKind, Format, Output, Source, UnpackLimits, Unpacker, WriteOptions, unpack};
 
+use crate::common::Stopwatch;
 use crate::common::{Numbers, open_bytes, read_all, seeded_disk};
 
 /// Runs a tool on `input` and returns what it wrote.
@@ -354,7 +355,7 @@ fn bombs_are_stopped() {
         };
         let mut unpacker = unpack(Arc::clone(&bomb), format, limits).unwrap();
         let mut piece = vec![0; 1 << 20];
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let error = loop {
             match unpacker.fill(&mut piece) {
                 Ok(length) => assert!(length > 0, "{name} ended"),

@@ -20,9 +20,9 @@ use uuid::Uuid;
 use crate::content::ContentSource;
 use crate::error::Error;
 use crate::formats::{self, Recognized};
-use crate::inspection;
 use crate::jobs::run::{Run, Step, Work, output};
 use crate::jobs::stop::Stop;
+use crate::{inspection, quotas};
 
 /// The bucket for what is no disk.
 const BUCKET: &str = "recovered";
@@ -169,6 +169,7 @@ async fn own_project(run: &Run<'_>, tx: &mut Tx, id: ProjectId) -> Result<String
     let created_at = run.service.now();
     let project = Project { id, domain: asker.domain, name: name.clone(), enabled: true, created_at };
     projects::insert(tx, &project).await?;
+    quotas::limit_new(run.service, tx, id).await?;
     roles::grant(tx, run.job.user, id, Role::Admin).await?;
     Ok(name)
 }

@@ -1,12 +1,13 @@
 //! Crafted and damaged LUKS headers: each is refused for its own reason, and soon.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk::{ErrorKind, Format};
 
 use super::super::common::{Folder, Numbers, open_bytes, seeded_disk};
 use super::{PASSPHRASE, change, open_v2, open_with, seal, version_1, version_2};
+use crate::common::Stopwatch;
 
 /// Far above what any refusal needs on a busy machine, and far below a key derivation that somebody else chose.
 const BOUND: Duration = Duration::from_secs(2);
@@ -22,7 +23,7 @@ fn refused(image: &[u8], (from, to): (&str, &str), kind: ErrorKind, says: &str) 
             text.replace(from, to)
         });
     }
-    let started = Instant::now();
+    let started = Stopwatch::start();
     let error = open_v2(&image, "second").expect_err(says);
     assert!(started.elapsed() < BOUND);
     assert_eq!(error.kind(), kind, "{error}");
@@ -108,7 +109,7 @@ fn version_1_headers_that_are_refused() {
         for (at, bytes) in changes {
             image[*at..at + bytes.len()].copy_from_slice(bytes);
         }
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let error = open_with(Arc::new(image), PASSPHRASE).expect_err(says);
         assert!(started.elapsed() < BOUND, "{says}");
         assert_eq!(error.kind(), kind, "{error}");
@@ -166,7 +167,7 @@ fn damaged_files_end_soon() {
             if numbers.below(20) == 0 {
                 bytes.truncate(numbers.below(bytes.len() as u64) as usize);
             }
-            let started = Instant::now();
+            let started = Stopwatch::start();
             let error = open_bytes(bytes, Format::Luks).unwrap_err();
             assert!(started.elapsed() < BOUND);
             refused += u64::from(error.hint().is_none_or(|hint| !hint.contains("--passphrase-file")));
@@ -203,7 +204,7 @@ fn version_2_texts_with_other_numbers() {
                 parts.concat()
             });
         }
-        let started = Instant::now();
+        let started = Stopwatch::start();
         let error = open_bytes(bytes, Format::Luks).unwrap_err();
         assert!(started.elapsed() < BOUND);
         refused += u64::from(error.hint().is_none_or(|hint| !hint.contains("--passphrase-file")));

@@ -1,10 +1,11 @@
 //! Damaged VHDX files: opening and reading them ends soon, with bytes or an error, and never panics.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::image::{Change, HEADERS, Image, REGIONS, SECTOR, entry};
 use crate::common::Numbers;
+use crate::common::Stopwatch;
 use disk::{Deny, Format, Source};
 
 /// An image with other bytes in some places, and cut.
@@ -79,7 +80,7 @@ fn is_found_out(damaged: Damaged) -> bool {
     let summed = (damaged.length == damaged.image.len()).then(|| damaged.clone().summed());
     let mut found = false;
     for file in [Some(damaged), summed].into_iter().flatten() {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         found |= exercise(file).is_err();
         assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
     }

@@ -1,13 +1,14 @@
 //! Hostile streams and sets: tables that lie, files cut anywhere, thousands of damaged ones.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk::ErrorKind::{Corrupt, TooLarge};
 use disk::{ErrorKind, ExtentKind, Format, Gate, Given, Source};
 
 use super::esx::{cow_disk, descriptor, se_sparse};
 use super::{options, stream};
+use crate::common::Stopwatch;
 use crate::common::{Numbers, read_all, seeded_disk};
 
 /// Each damaged file must be done in this time, which is far above what any needs and far below that of a bomb.
@@ -97,7 +98,7 @@ fn damaged_anywhere() {
                     _ => numbers.next() as u8,
                 };
             }
-            let started = Instant::now();
+            let started = Stopwatch::start();
             failed += u64::from(image.exercise().is_err());
             assert!(started.elapsed() < BOUND, "kind {kind}, time {time}: {:?}", started.elapsed());
         }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use disk::{ErrorKind, Extent, Format, Source};
 
 use super::{containers, seek_table, seekable, tool, unpacked, zstd_frame};
+use crate::common::Stopwatch;
 use crate::common::{Numbers, check_extents, open_bytes, read_all, seeded_disk};
 
 /// Counts the reads of another source.
@@ -156,7 +157,7 @@ fn opening_and_extents_cost_little() {
         (Format::Xz, [&nothing.repeat(100_000), &xz[..]].concat()),
         (Format::Zstd, [&frame.repeat(frames), &table[..]].concat()),
     ] {
-        let started = Instant::now();
+        let started = Stopwatch::start();
         match open_bytes(bytes, format) {
             Err(error) => assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}"),
             Ok(opened) => {
