@@ -106,7 +106,7 @@ impl Store {
             match kind {
                 Kind::Root => nodes.extend(ids.into_iter().map(|id| (Kind::Segment, id))),
                 _ => {
-                    packs.extend(self.find(head.domain, &ids).await?.iter().flatten().map(|found| found.location.pack))
+                    packs.extend(self.find(head.domain, &ids).await?.iter().flatten().map(|found| found.location.pack));
                 }
             }
         }

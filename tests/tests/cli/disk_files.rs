@@ -7,7 +7,6 @@ use std::path::Path;
 use std::process::Stdio;
 
 use rustix::process::{Pid, Signal, kill_process};
-
 use tests::{Tmpfs, command, disks, run, tool};
 
 fn molde(words: &[&str]) -> tests::Done {

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use disk::{ErrorKind, Extent, ExtentKind, FileSource, Format, Source, probe};
 
+use crate::common::Stopwatch;
 use crate::common::damage::mutate;
 use crate::common::{
     Folder, Numbers, check_extents, open_bytes, open_file, qemu, qemu_img, read_all, seeded_disk, text,
@@ -166,7 +167,7 @@ fn empty_disks_are_one_extent() {
         (Format::Qcow1, 512, "512"),
     ] {
         qemu_img(&["create", "-q", "-f", name(format), text(&path), shown]);
-        let started = std::time::Stopwatch::start();
+        let started = Stopwatch::start();
         let disk = open_file(&path, format).unwrap().disk;
         let extent = disk.extent_at(0).unwrap();
         assert_eq!(extent, Extent { offset: 0, length: size, kind: ExtentKind::Zero });
@@ -190,7 +191,6 @@ fn damage() {
     mutate(&of_old_kind(parallels), Format::Parallels, 700, 5);
 }
 
-use crate::common::Stopwatch;
 use ErrorKind::{Corrupt, Refused, TooLarge, Unsupported, WrongFormat};
 
 /// An image as bytes, with a way to change it.
@@ -409,7 +409,7 @@ fn large_holes_in_tables_cost_nothing() {
     for (at, bytes) in [(4, &cluster[..]), (8, &tables), (40, &l1), (48, &size_field), (64 << 20, &l2)] {
         file.write_all_at(bytes, at).unwrap();
     }
-    let started = std::time::Stopwatch::start();
+    let started = Stopwatch::start();
     let disk = open_file(&path, Format::Qed).unwrap().disk;
     assert_eq!(disk.len(), size);
     assert!(started.elapsed().as_secs() < 3, "{:?}", started.elapsed());

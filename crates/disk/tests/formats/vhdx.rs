@@ -214,7 +214,7 @@ fn large_disks_of_nothing() {
         assert_eq!(layout.len(), (3 + table_mib) * MIB, "{size}");
         let file = std::fs::File::create(&path).unwrap();
         disk::copy_to_file(&*layout, &file, &CopyOptions::default()).unwrap();
-        let started = std::time::Stopwatch::start();
+        let started = Stopwatch::start();
         let opened = open_file(&path, Format::Vhdx).unwrap();
         assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
         assert_eq!((opened.disk.len(), opened.block_size), (size.next_multiple_of(512), Some(block_mib * MIB)));

@@ -143,7 +143,7 @@ async fn recover(run: &Run<'_>, id: Uuid, packs: &PackList) -> Result<bool, Stop
         id: id.into(),
         project: head.domain.into(),
         length: head.length,
-        head: head.bytes.to_vec(),
+        head: head.bytes.clone(),
         created_at: run.service.now(),
     };
     let mut tx = run.service.parts.catalog.write().await?;

@@ -220,7 +220,7 @@ fn a_parent_locator_that_unfolds() {
     let length = (bytes.len() as u32).to_le_bytes();
     // The metadata region has 1 MiB, of which the table takes the first 64 KiB.
     let image = image.clone().set(image.item(5).0 + 20, &length).set(locator, &bytes);
-    let started = std::time::Stopwatch::start();
+    let started = Stopwatch::start();
     image.fails(Corrupt, "names no parent");
     assert!(started.elapsed().as_millis() < 500, "{:?}", started.elapsed());
 }

@@ -179,7 +179,7 @@ fn a_log_of_nothing_but_descriptors() {
     let zero = |number| Change::Zero(bat + 4096 * (number % 200 + 1), 4096);
     let changes: Vec<_> = (0..sectors as u64 * 128 - 2).map(zero).collect();
     let full = image.clone().with_log(&[(0, entry(1, 0, &changes))]);
-    let started = std::time::Stopwatch::start();
+    let started = Stopwatch::start();
     assert_eq!(full.read().unwrap(), image.read().unwrap());
     assert!(started.elapsed().as_secs() < 2, "{:?}", started.elapsed());
 }
