@@ -181,7 +181,8 @@ pub trait Index: Send + Sync {
     async fn snapshot(&self) -> Result<Snapshot, IndexError>;
 
     /// Moves a pack by what a mark found if it stands as in `row`, and returns how it stands then; nothing when that has
-    /// changed. No session begins meanwhile. When it goes to deleting, those of `blobs` that lie there are forgotten.
+    /// changed. No session begins meanwhile. When it goes to deleting, those of `blobs` that lie there are forgotten; all
+    /// that do where there are none, since the pack cannot tell what it held.
     async fn judge(
         &self,
         row: &PackRow,

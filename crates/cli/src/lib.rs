@@ -39,7 +39,8 @@ pub struct Global {
     #[arg(long, global = true, env = "MOLDE_CREDENTIALS", value_name = "FILE")]
     credentials: Option<std::path::PathBuf>,
     /// Project to act in, where it is not that of the credentials; you need a role there
-    #[arg(long, global = true, env = "MOLDE_PROJECT", value_name = "NAME")]
+    // With an id of its own: commands about projects have an argument `project`.
+    #[arg(id = "act_in_project", long = "project", global = true, env = "MOLDE_PROJECT", value_name = "NAME")]
     project: Option<String>,
     /// How results are printed
     // Without a short form: `-o` names the options of a format, as in `qemu-img`.

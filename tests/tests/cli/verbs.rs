@@ -139,6 +139,14 @@ fn projects_users_and_keys() {
     let told = run(&["project", "create", "other"]).refused();
     assert!(told.contains("admin"), "{told}");
 
+    // Who has a role there as well needs no other credentials to look.
+    let told = molde.cli(["--project", "team", "image", "list"]).refused();
+    assert!(told.contains("has a role"), "{told}");
+    molde.cli(["user", "grant", "admin", "team", "reader"]).ok();
+    assert_eq!(molde.cli_json(["--project", "team", "image", "list"]), json!([]));
+    let told = molde.cli(["--project", "team", "bucket", "list"]).refused();
+    assert!(told.contains("for project `admin`, not for `team`") && told.contains("key create"), "{told}");
+
     let key = run(&["key", "create", "--description", "laptop"]).json();
     let (public, secret) = (key["access_key"].as_str().unwrap(), key["secret_key"].as_str().unwrap());
     let listed = run(&["key", "list"]).json();

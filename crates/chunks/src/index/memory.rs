@@ -244,11 +244,10 @@ impl Index for MemoryIndex {
         let Some(standing) = row.judged(verdict, last_session) else { return Ok(None) };
         known.standing = standing;
         if standing.state == PackState::Deleting {
-            for blob in blobs {
-                if state.blobs.get(blob).is_some_and(|location| location.pack == row.id) {
-                    state.blobs.remove(blob);
-                }
-            }
+            let listed: HashSet<_> = blobs.iter().collect();
+            state
+                .blobs
+                .retain(|blob, location| location.pack != row.id || !(listed.is_empty() || listed.contains(blob)));
         }
         Ok(Some(standing))
     }
