@@ -60,7 +60,7 @@ impl Error {
     }
 
     /// Makes an error for a failed system call on `path`; `doing` completes "cannot ...". A full disk or an
-    /// exhausted quota becomes [`ErrorKind::StorageFull`].
+    /// exhausted quota becomes [`ErrorKind::StorageFull`]. For reading see [`Error::unread`].
     pub fn io(doing: &str, path: &Path, source: io::Error) -> Self {
         let path = path.display();
         match source.kind() {
@@ -75,6 +75,19 @@ impl Error {
             _ => Self::new(ErrorKind::Io, format!("cannot {doing} {path}")),
         }
         .with_source(source)
+    }
+
+    /// Makes an error for a failed read of `path`. What the disk cannot give back, or its file system knows to be changed,
+    /// is [`ErrorKind::Corrupt`] like any other damage: to wait and read again would not mend it.
+    pub(crate) fn unread(path: &Path, source: io::Error) -> Self {
+        // EIO; EBADMSG and EUCLEAN of file systems with checksums; ENODATA of a disk's bad sector (Linux, `errno.h`).
+        const DAMAGED: [i32; 4] = [5, 74, 117, 61];
+        if !source.raw_os_error().is_some_and(|number| DAMAGED.contains(&number)) {
+            return Self::io("read", path, source);
+        }
+        Self::corrupt(format!("cannot read {}: the disk does not give back what was written there", path.display()))
+            .with_hint("look for faults of this disk in the kernel's log; what is uploaded again is whole again")
+            .with_source(source)
     }
 
     pub(crate) fn index(doing: &str, source: Source) -> Self {

@@ -279,7 +279,7 @@ fn open(path: &Path) -> Result<(File, u64)> {
 
 fn read_at(file: &File, path: &Path, offset: u64, length: usize) -> Result<Bytes> {
     let mut buf = vec![0; length];
-    file.read_exact_at(&mut buf, offset).map_err(|e| Error::io("read", path, e))?;
+    file.read_exact_at(&mut buf, offset).map_err(|e| Error::unread(path, e))?;
     Ok(buf.into())
 }
 
@@ -292,4 +292,18 @@ fn name_of(root: &Path, path: &Path) -> Option<String> {
     }
     let name = parts.join("/");
     (check_name(&name).is_ok() && path_of(root, &name) == path).then_some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_disk_cannot_read_is_damage() {
+        // The kernel answers EIO where a process has no memory, as it does for a bad sector.
+        let path = Path::new("/proc/self/mem");
+        let error = read_at(&File::open(path).unwrap(), path, 0, 16).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Corrupt, "{error}");
+        assert!(error.to_string().contains("/proc/self/mem") && error.hint().is_some(), "{error}");
+    }
 }

@@ -217,3 +217,27 @@ async fn the_packs_of_a_content_are_scrubbed_as_far_as_it_can_be_followed() {
     write(&place.store, DOMAIN, &bytes).await;
     assert!(read_all(&place.store, &head.bytes).await.unwrap() == bytes);
 }
+
+#[tokio::test]
+async fn a_pack_of_a_newer_release_is_not_damaged() {
+    let place = Place::new().await;
+    write(&place.store, DOMAIN, &noise(1, CHUNK)).await;
+    let [name] = &place.packs().await[..] else { panic!("one pack was expected") };
+    // The trailer: count (4), ..., version (4), checksum (32) over all of the footer before it.
+    let (mut pack, trailer, entry) = (place.backend.get(name).await.unwrap().to_vec(), 84, 100);
+    let (end, checksum) = (pack.len(), pack.len() - 32);
+    let count = u32::from_le_bytes(pack[end - trailer..end - trailer + 4].try_into().unwrap()) as usize;
+    let written = pack.clone();
+    pack[checksum - 4] += 1;
+    let hash = blake3::hash(&pack[end - trailer - count * entry..checksum]);
+    pack[checksum..].copy_from_slice(hash.as_bytes());
+    place.backend.overwrite(name, pack.into());
+    for _ in 0..2 {
+        assert_eq!(place.store.scrub_next(0).await.unwrap_err().kind(), ErrorKind::Version);
+    }
+    place.backend.overwrite(name, written.into());
+    assert!(place.scrub().await.is_empty());
+    let packs = place.store.pack_list().await.unwrap();
+    let again = write(&place.store, DOMAIN, &noise(1, CHUNK)).await;
+    assert!(place.store.trace(&again.bytes, &packs).await.unwrap());
+}
