@@ -30,6 +30,13 @@ pub(crate) fn build_release() -> Result<PathBuf> {
     Ok(target()?.join("release/molde"))
 }
 
+/// Builds an example of a package as it would be released, and returns where it is.
+pub(crate) fn build_example(package: &str, name: &str) -> Result<PathBuf> {
+    let arguments = ["build", "--locked", "--release", "--package", package, "--example", name];
+    crate::command::run(cargo().args(arguments))?;
+    Ok(target()?.join("release/examples").join(name))
+}
+
 /// Where cargo builds, which the environment or a configuration file may have moved.
 pub(crate) fn target() -> Result<PathBuf> {
     let metadata = metadata()?;

@@ -24,6 +24,18 @@ impl<K: PartialEq + Copy, V: Clone> Cache<K, V> {
         self.cell(key).get_or_try_init(|| load).await.cloned()
     }
 
+    /// Returns the value of `key` if it is held.
+    pub(crate) fn held(&self, key: K) -> Option<V> {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = entries.iter().position(|(held, _)| *held == key)?;
+        let value = entries[found].1.get().cloned();
+        if found > 0 {
+            let entry = entries.remove(found)?;
+            entries.push_front(entry);
+        }
+        value
+    }
+
     /// Stops holding the value of `key` and returns it, if it was there.
     pub(crate) fn take(&self, key: K) -> Option<V> {
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
@@ -68,8 +80,11 @@ mod tests {
             get(key).await;
         }
         assert_eq!(loads.load(Ordering::Relaxed), 3);
+        assert_eq!((cache.held(2), cache.held(3)), (None, Some(30)));
+        // So 1 is the one that was used least lately.
         get(2).await;
         assert_eq!(loads.load(Ordering::Relaxed), 4);
+        assert_eq!((cache.held(1), cache.held(3), cache.held(2)), (None, Some(30), Some(20)));
     }
 
     #[tokio::test]

@@ -27,6 +27,7 @@ mod fetch;
 mod head;
 mod index;
 mod node;
+mod opened;
 mod pack;
 mod publish;
 mod reader;
@@ -53,6 +54,7 @@ pub use index::{
     Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Recording, Session, Snapshot, Strays,
     Verdict,
 };
+pub use opened::{OpenedOptions, OpenedStats};
 pub use reader::Reader;
 pub use scrub::{PackScrub, Scrubbed};
 pub use splice::Splice;

@@ -15,13 +15,14 @@ use crate::domain::Domain;
 use crate::head::{self, Head, HeadFields};
 use crate::index::Index;
 use crate::node::ROOT_ENTRIES_MAX;
+use crate::opened::{Opened, OpenedOptions, OpenedStats};
 use crate::pack::{self, PackBuilder};
 use crate::{Error, ErrorKind, Result};
 
 /// Bytes of all packs of full length that writers have in memory; further ones are closed when they are small.
-const PACKS_LENGTH: usize = 128 * 1024 * 1024;
-/// Bytes of all chunks that writers have cut and not packed yet, beside one batch of each writer.
-const CHUNKS_LENGTH: usize = 48 * 1024 * 1024;
+const PACKS_LENGTH: usize = 96 * 1024 * 1024;
+/// Bytes of all chunks that writers have cut and not packed yet, beside one or two of each writer.
+const CHUNKS_LENGTH: usize = 32 * 1024 * 1024;
 
 /// How a store is made and used.
 #[derive(Debug, Clone)]
@@ -32,11 +33,13 @@ pub struct Options {
     pub segment_chunks: u32,
     /// Bytes of blobs at which a pack is closed, at most 32 MiB. A writer holds two such packs.
     pub pack_length: u32,
+    /// Where opened chunks are kept for small reads; nowhere without.
+    pub opened: Option<OpenedOptions>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { chunk_size: 512 * 1024, segment_chunks: 1024, pack_length: pack::BLOBS_LENGTH }
+        Self { chunk_size: 512 * 1024, segment_chunks: 1024, pack_length: pack::BLOBS_LENGTH, opened: None }
     }
 }
 
@@ -58,6 +61,7 @@ struct Inner {
     /// Open domains; a project has one, so there are as many as projects that wrote since the start.
     domains: Mutex<HashMap<Uuid, Arc<Domain>>>,
     zeros: Bytes,
+    opened: Option<Opened>,
 }
 
 impl Store {
@@ -77,9 +81,20 @@ impl Store {
         let pack_length = options.pack_length.min(pack::BLOBS_LENGTH_MAX);
         let pack_rooms = Arc::new(Semaphore::new(PACKS_LENGTH / pack_length.max(1) as usize));
         let chunk_rooms = Arc::new(Semaphore::new(CHUNKS_LENGTH / descriptor.chunk_size as usize));
-        let inner =
-            Inner { backend, index, kms, descriptor, pack_length, cpu, pack_rooms, chunk_rooms, domains, zeros };
-        Ok(Self(Arc::new(inner)))
+        let opened = options.opened.map(|opened| Opened::create(&opened, descriptor.chunk_size)).transpose()?;
+        Ok(Self(Arc::new(Inner {
+            backend,
+            index,
+            kms,
+            descriptor,
+            pack_length,
+            cpu,
+            pack_rooms,
+            chunk_rooms,
+            domains,
+            zeros,
+            opened,
+        })))
     }
 
     /// Returns the stored head of a content. `NotFound` when there is none.
@@ -154,6 +169,12 @@ impl Store {
         self.backend().counted()
     }
 
+    /// Returns how small reads were answered since the store was opened; nothing where no opened chunks are kept.
+    #[must_use]
+    pub fn small_reads(&self) -> Option<OpenedStats> {
+        self.opened().map(Opened::stats)
+    }
+
     /// Returns the bytes of every chunk but the last of a content.
     #[must_use]
     pub fn chunk_size(&self) -> u32 {
@@ -183,6 +204,10 @@ impl Store {
     /// Returns room in memory for `chunks` more, if there is any now.
     pub(crate) fn chunk_rooms(&self, chunks: usize) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.0.chunk_rooms).try_acquire_many_owned(u32::try_from(chunks).ok()?).ok()
+    }
+
+    pub(crate) fn opened(&self) -> Option<&Opened> {
+        self.0.opened.as_ref()
     }
 
     pub(crate) fn descriptor(&self) -> &Descriptor {

@@ -67,6 +67,42 @@ pub fn open_into(key: &[u8; KEY_LENGTH], aad: &[u8], sealed: &[u8], plain: &mut 
         .map_err(|_| Error::new(ErrorKind::Refused, "the key does not open these bytes, or they were changed"))
 }
 
+/// A key that never leaves this process and is gone with it, for what nobody reads afterwards.
+pub struct ProcessKey(LessSafeKey);
+
+impl ProcessKey {
+    /// Makes a random key.
+    pub fn new() -> Result<Self> {
+        let mut key = zeroize::Zeroizing::new([0; KEY_LENGTH]);
+        random(&mut *key)?;
+        less_safe(&key).map(Self)
+    }
+
+    /// Seals `bytes` where they stand and returns the tag. The caller counts: no `nonce` may come twice.
+    pub fn seal(&self, nonce: [u8; NONCE_LENGTH], bytes: &mut [u8]) -> Result<[u8; TAG_LENGTH]> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tag = self.0.seal_in_place_separate_tag(nonce, Aad::empty(), bytes);
+        let tag = tag.map_err(|_| Error::new(ErrorKind::Refused, "the message is too long to be sealed"))?;
+        let mut bytes = [0; TAG_LENGTH];
+        bytes.copy_from_slice(tag.as_ref());
+        Ok(bytes)
+    }
+
+    /// Opens what was sealed with `nonce` into `plain`, which has the length of `sealed`. Returns whether it is that; if not,
+    /// `plain` holds nothing that may be used.
+    #[must_use]
+    pub fn open(&self, nonce: [u8; NONCE_LENGTH], sealed: &[u8], tag: &[u8], plain: &mut [u8]) -> bool {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        plain.len() == sealed.len() && self.0.open_separate_gather(nonce, Aad::empty(), sealed, tag, plain).is_ok()
+    }
+}
+
+impl std::fmt::Debug for ProcessKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ProcessKey(..)")
+    }
+}
+
 fn less_safe_key(key: &[u8; KEY_LENGTH]) -> std::result::Result<LessSafeKey, aws_lc_rs::error::Unspecified> {
     UnboundKey::new(&AES_256_GCM, key).map(LessSafeKey::new)
 }
@@ -103,6 +139,22 @@ mod tests {
         for length in 0..sealed.len() {
             assert!(open(&KEY, b"place", &sealed[..length]).is_err(), "cut to {length}");
         }
+    }
+
+    #[test]
+    fn a_key_of_the_process_opens_what_it_sealed_under_its_nonce() {
+        let (key, other) = (ProcessKey::new().unwrap(), ProcessKey::new().unwrap());
+        let mut bytes = *b"some bytes of a disk";
+        let tag = key.seal([1; 12], &mut bytes).unwrap();
+        let mut plain = [0; 20];
+        assert!(key.open([1; 12], &bytes, &tag, &mut plain));
+        assert_eq!(&plain, b"some bytes of a disk");
+        assert!(!key.open([2; 12], &bytes, &tag, &mut plain));
+        assert!(!other.open([1; 12], &bytes, &tag, &mut plain));
+        assert!(!key.open([1; 12], &bytes[..19], &tag, &mut plain[..19]));
+        assert!(!key.open([1; 12], &bytes, &tag[..15], &mut plain));
+        bytes[7] ^= 1;
+        assert!(!key.open([1; 12], &bytes, &tag, &mut plain));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use catalog::Catalog;
-use chunks::{Backend, CacheOptions, CachedBackend, DirBackend, Options, RemoteBackend, Store};
+use chunks::{Backend, CacheOptions, CachedBackend, DirBackend, OpenedOptions, Options, RemoteBackend, Store};
 use compute::{QemuDriver, QemuOptions};
 use keys::LocalKms;
 use service::{CatalogIndex, Parts, Service, Settings};
@@ -26,7 +26,8 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
     let catalog = Catalog::connect(&url).await.context("cannot open the catalog")?;
     let backend = backend(data, &config.store).await.context("cannot open the store")?;
     let index = Arc::new(CatalogIndex::new(catalog.clone(), config.collection.stray_days.saturating_mul(DAY)));
-    let store = Store::open(backend, Arc::clone(&index) as _, Arc::clone(&kms) as _, Options::default())
+    let options = Options { opened: opened(data, &config.store), ..Options::default() };
+    let store = Store::open(backend, Arc::clone(&index) as _, Arc::clone(&kms) as _, options)
         .await
         .context("cannot open the store")?;
     let acceleration = match config.compute.acceleration {
@@ -54,6 +55,11 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         abort_at,
     };
     Ok(Service::new(Parts { catalog, store, index, kms, driver, clock: Arc::new(SystemClock), settings }))
+}
+
+/// Returns where opened chunks are kept for small reads, if they are.
+fn opened(data: &Data, config: &config::Store) -> Option<OpenedOptions> {
+    (config.opened_size > 0).then(|| OpenedOptions { folder: data.path(""), size: config.opened_size })
 }
 
 /// Opens where chunks are kept: the data directory, or a bucket that was tried out, with a cache before it.

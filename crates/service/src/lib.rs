@@ -39,7 +39,7 @@ pub use buckets::Buckets;
 pub use catalog::contents::Holder;
 pub use catalog::images::{Comparison, Direction, ImageFilter, ImageSort};
 pub use catalog::scrubs::{Checked, Damaged};
-pub use chunks::{CacheStats, Collected, Fate, RemoteStats, Share, Sum};
+pub use chunks::{CacheStats, Collected, Fate, OpenedStats, RemoteStats, Share, Sum};
 pub use error::{Error, ErrorKind, Result};
 pub use exports::{Exports, NewExport, OpenedExport};
 pub use guest::Report as GuestReport;

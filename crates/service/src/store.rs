@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use catalog::scrubs::{Checked, Damaged};
 use catalog::{collections, jobs, packs, scrubs};
-use chunks::{BackendStats, CollectOptions, Collected};
+use chunks::{BackendStats, CollectOptions, Collected, OpenedStats};
 use model::Timestamp;
 use model::identity::{Principal, Role};
 use model::jobs::{Job, JobKind};
@@ -41,6 +41,8 @@ pub struct StoreState {
     pub damaged: Vec<Damaged>,
     /// What this node's backend and cache did since the start.
     pub backend: BackendStats,
+    /// How this node answered small reads; nothing where it keeps no opened chunks.
+    pub small_reads: Option<OpenedStats>,
 }
 
 impl Service {
@@ -68,6 +70,7 @@ impl Store<'_> {
             checked: scrubs::checked(&mut tx).await?,
             damaged: scrubs::damaged(&mut tx, DAMAGED_SHOWN).await?,
             backend: self.0.parts.store.counted(),
+            small_reads: self.0.parts.store.small_reads(),
         })
     }
 

@@ -1,5 +1,5 @@
-//! The chunk store through the running server, beside what people use in its place: `zstd` where a disk is kept, `qemu-nbd`
-//! over a compressed qcow2 where one is read.
+//! The chunk store, by itself and through the running server, beside what people use in its place: `zstd` where a disk is
+//! kept, `qemu-nbd` over a compressed qcow2 where one is read.
 
 use std::fs::{self, File};
 use std::io::Write as _;
@@ -40,12 +40,14 @@ pub(super) fn run(molde: &Path, runs: u32, only: Option<&str>) -> Result<()> {
     let convert = ["convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd"];
     capture(Command::new("qemu-img").args(convert).args([&raw, &qcow2]))?;
     let length = fs::metadata(&raw)?.len();
-    let rounds = (0..=runs).map(|round| one_round(molde, &folder, &raw, &qcow2, round)).collect::<Result<Vec<_>>>()?;
+    let alone = workspace::build_example("molde-chunks", "throughput")?;
+    let files = Files { molde, alone: &alone, folder: &folder, raw: &raw, qcow2: &qcow2 };
+    let rounds = (0..=runs).map(|round| one_round(&files, round)).collect::<Result<Vec<_>>>()?;
     println!(
         "\na disk of {} MB; {runs} rounds, each on a new store, after one that is not counted; medians",
         length / 1_000_000
     );
-    println!("{:<28} {:>12} {:>12} {:>7}", "", "molde", "peer", "ratio");
+    println!("{:<32} {:>12} {:>12} {:>7}", "", "molde", "peer", "ratio");
     for (place, (name, ..)) in rounds[0].seconds.iter().enumerate() {
         if only.is_some_and(|text| !name.contains(text)) {
             continue;
@@ -71,14 +73,25 @@ fn print_line(name: &str, length: u64, molde: f64, peer: f64) {
         if name.starts_with("random") { (f64::from(READS), "IOPS") } else { (length as f64 / 1e6, "MB/s") };
     let rate = |seconds: f64| format!("{:.0} {unit}", work / seconds);
     if peer == 0.0 {
-        println!("{name:<28} {:>12} {:>12} {:>7}", rate(molde), "-", "-");
+        println!("{name:<32} {:>12} {:>12} {:>7}", rate(molde), "-", "-");
     } else {
-        println!("{name:<28} {:>12} {:>12} {:>7.2}", rate(molde), rate(peer), peer / molde);
+        println!("{name:<32} {:>12} {:>12} {:>7.2}", rate(molde), rate(peer), peer / molde);
     }
 }
 
+/// What a round works with.
+struct Files<'f> {
+    molde: &'f Path,
+    /// The store without a server.
+    alone: &'f Path,
+    folder: &'f Path,
+    raw: &'f Path,
+    qcow2: &'f Path,
+}
+
 /// One round on a new store; Molde and its peer in turn.
-fn one_round(molde: &Path, folder: &Path, raw: &Path, qcow2: &Path, number: u32) -> Result<Round> {
+fn one_round(files: &Files<'_>, number: u32) -> Result<Round> {
+    let Files { molde, alone, folder, raw, qcow2 } = *files;
     let data = folder.join(format!("data-{number}"));
     let mut server = Server::start(molde, &data)?;
     capture(&mut server.command(&["bucket", "create", "bench"]))?;
@@ -89,8 +102,12 @@ fn one_round(molde: &Path, folder: &Path, raw: &Path, qcow2: &Path, number: u32)
     let packed = folder.join("disk.zst");
     let mut zstd = Command::new("sh");
     zstd.args(["-c", "zstd -1 -T2 -q -f -o \"$1\" \"$0\" && sync \"$1\""]).args([raw, &packed]);
-    round.seconds.push(("keep a disk (zstd -1 -T2)", put("bench/first")?, timed(&mut zstd)?));
-    round.seconds.push(("keep a known disk", put("bench/second")?, 0.0));
+    let by_itself = capture(Command::new(alone).args([raw, folder]))?;
+    let zstd = timed(&mut zstd)?;
+    round.seconds.push(("store alone: keep (zstd -1 -T2)", told(&by_itself, "ingest")?, zstd));
+    round.seconds.push(("store alone: keep a known disk", told(&by_itself, "ingest again")?, 0.0));
+    round.seconds.push(("object put (zstd -1 -T2)", put("bench/first")?, zstd));
+    round.seconds.push(("object put of a known disk", put("bench/second")?, 0.0));
     let uri = serve(&server, "bench/first")?;
     let peer = QemuNbd::start(qcow2, &folder.join("qemu-nbd.sock"))?;
     for (name, command) in
@@ -125,6 +142,13 @@ fn read_random(uri: &str) -> Command {
     command.args(["bench", "-f", "raw", "-t", "none", "-s", "4096"]);
     command.args(["-c", &READS.to_string(), "-d", &AT_ONCE.to_string(), "-S", &STEP.to_string(), uri]);
     command
+}
+
+/// Returns the seconds that a line of the store's own measurement tells: `NAME  754 MB/s (1073 MB in 1.42 s)`.
+fn told(measured: &str, name: &str) -> Result<f64> {
+    let line = measured.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix("  "));
+    let seconds = line.and_then(|line| line.split_once(" in ")?.1.strip_suffix(" s)")?.parse().ok());
+    seconds.with_context(|| format!("no seconds of `{name}` in\n{measured}"))
 }
 
 fn timed(command: &mut Command) -> Result<f64> {

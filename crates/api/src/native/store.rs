@@ -7,7 +7,7 @@ use axum::http::StatusCode;
 use model::identity::Project;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{CacheStats, Collected, ContentStats, RemoteStats, Sizes, Sum};
+use service::{CacheStats, Collected, ContentStats, OpenedStats, RemoteStats, Sizes, Sum};
 
 use super::error::Failure;
 use super::wire;
@@ -50,6 +50,7 @@ pub(super) async fn show(State(state): State<ApiState>, Caller(who): Caller) -> 
         "damaged": damaged,
         "remote": stands.backend.remote.as_ref().map(remote),
         "cache": stands.backend.cache.as_ref().map(cache),
+        "small_reads": stands.small_reads.as_ref().map(small_reads),
     }})))
 }
 
@@ -117,6 +118,11 @@ fn cache(stats: &CacheStats) -> Value {
         "damaged": stats.damaged,
         "unwritten": stats.unwritten,
     })
+}
+
+/// Renders how this node answered small reads.
+fn small_reads(stats: &OpenedStats) -> Value {
+    json!({"hits": stats.hits, "misses": stats.misses, "bytes": stats.bytes})
 }
 
 /// Renders what a content costs, and who holds it.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use uuid::Uuid;
 
-use crate::blob::Kind;
+use crate::blob::{BlobId, Kind, ZERO_ID};
 use crate::cache::Cache;
 use crate::fetch::{Place, misplaced, not_indexed};
 use crate::head::HeadFields;
@@ -119,6 +119,49 @@ impl Reader {
             }
         }
         Ok(buf.into())
+    }
+
+    /// Fills `buf` with the bytes at `offset` and returns true, if they are at hand: no backend is asked and nothing waited
+    /// for but a local file. Meant for small reads from threads that may block; see [`Reader::wanted_small`].
+    #[must_use]
+    pub fn read_at_hand(&self, offset: u64, buf: &mut [u8]) -> bool {
+        let (Some(opened), chunk_size) = (self.0.store.opened(), self.chunk_size()) else { return false };
+        let inside = (offset % chunk_size) as usize;
+        if inside + buf.len() > chunk_size as usize || self.check_range(offset, buf.len() as u64).is_err() {
+            return false;
+        }
+        let Some(id) = self.held_id(offset / chunk_size) else { return false };
+        if id == ZERO_ID {
+            buf.fill(0);
+            return true;
+        }
+        opened.read(&id, inside, buf)
+    }
+
+    /// Tells that a small part was wanted of the chunk that begins at `start` and has the bytes `plain`, so that it is at
+    /// hand when that happens again. For threads that may block.
+    pub fn wanted_small(&self, start: u64, plain: &[u8]) {
+        let length = self.chunk_size().min(self.len().saturating_sub(start));
+        if let Some(opened) = self.0.store.opened()
+            && start.is_multiple_of(self.chunk_size())
+            && plain.len() as u64 == length
+            && let Some(id) = self.held_id(start / self.chunk_size())
+            && id != ZERO_ID
+        {
+            opened.want(&id, plain);
+        }
+    }
+
+    /// Returns the id of a chunk, if its segment is held; that of zeros is [`ZERO_ID`].
+    fn held_id(&self, chunk: u64) -> Option<BlobId> {
+        let per_segment = u64::from(self.0.store.descriptor().segment_chunks);
+        let index = chunk / per_segment;
+        if self.is_zero_segment(index) {
+            return Some(ZERO_ID);
+        }
+        let segment = self.0.segments.held(index)?;
+        let place = segment.places.get((chunk % per_segment) as usize)?;
+        Some(place.as_ref().map_or(ZERO_ID, |place| place.entry.id))
     }
 
     /// Returns whether the run of bytes at `offset` (below [`Reader::len`]) is known to be zero, and how long

@@ -19,6 +19,7 @@ mod remote;
 mod reuse;
 mod round_trips;
 mod scrub;
+mod small_reads;
 mod support;
 mod usage;
 mod watched;

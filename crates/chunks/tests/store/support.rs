@@ -18,7 +18,7 @@ pub(crate) const DOMAIN: Uuid = Uuid::from_u128(0xd0);
 
 /// Chunks of 4 KiB, segments of 4 chunks, packs of 64 KiB: every border is near.
 pub(crate) fn small() -> Options {
-    Options { chunk_size: CHUNK as u32, segment_chunks: 4, pack_length: 64 * 1024 }
+    Options { chunk_size: CHUNK as u32, segment_chunks: 4, pack_length: 64 * 1024, opened: None }
 }
 
 pub(crate) fn kms() -> Arc<dyn Kms> {

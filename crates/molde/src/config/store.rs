@@ -10,6 +10,7 @@
 //! allow_http = false                          # plain HTTP to an endpoint that is not on this host
 //! cache_size = "10 GiB"                       # "0" for none
 //! cache_path = "/var/cache/molde"             # default: `cache` in the data directory
+//! opened_size = "1 GiB"                       # opened chunks at hand for small reads, wherever chunks are kept; "0" for none
 //! ```
 
 use std::net::IpAddr;
@@ -39,6 +40,9 @@ pub(crate) struct Store {
     pub(crate) cache_size: u64,
     /// Where the cache lies; in the data directory where it is not told.
     pub(crate) cache_path: Option<PathBuf>,
+    /// Most bytes of opened chunks at hand for small reads.
+    #[serde(deserialize_with = "bytes")]
+    pub(crate) opened_size: u64,
 }
 
 impl Default for Store {
@@ -52,6 +56,7 @@ impl Default for Store {
             allow_http: false,
             cache_size: 10 << 30,
             cache_path: None,
+            opened_size: 1 << 30,
         }
     }
 }
@@ -206,6 +211,7 @@ mod tests {
         for bad in ["-1", "\"\"", "\"GiB\"", "\"1 GB\"", "\"99999999999 TiB\"", "true", "\"1.5 GiB\""] {
             assert!(size(bad).is_err(), "{bad}");
         }
-        assert_eq!(read("").cache_size, 10 << 30);
+        assert_eq!((read("").cache_size, read("").opened_size), (10 << 30, 1 << 30));
+        assert_eq!(read("opened_size = \"0\"").opened_size, 0);
     }
 }
