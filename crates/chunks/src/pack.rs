@@ -21,7 +21,7 @@ const TRAILER_LENGTH: usize = 84;
 /// Length of blobs at which a pack is closed, unless the options say otherwise.
 pub(crate) const BLOBS_LENGTH: u32 = 16 * 1024 * 1024;
 /// Length of blobs at which a pack is closed where too many are in memory.
-const SMALL_LENGTH: usize = 2 * 1024 * 1024;
+const SMALL_LENGTH: usize = 1024 * 1024;
 /// Largest length at which a pack may be closed.
 pub(crate) const BLOBS_LENGTH_MAX: u32 = 32 * 1024 * 1024;
 /// A pack is closed at this many blobs, which bounds its footer to 400 KiB.

@@ -26,7 +26,7 @@ const STREAM_MAX: usize = 18 * MIB;
 const SPLICE_MAX: usize = WRITER_MAX + 6 * MIB;
 
 /// What all writers share, and what each of ten adds, as `writer/mod.rs` promises.
-const TEN_WRITERS_MAX: usize = (128 + 48 + 10 * 10) * MIB;
+const TEN_WRITERS_MAX: usize = (96 + 32 + 10 * 4) * MIB;
 
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
@@ -150,7 +150,7 @@ async fn writer_stream_and_splice_stay_within_their_bounds() {
     let kms = Arc::new(LocalKms::open_or_create(&folder.path().join("master.key")).unwrap());
     let store = Store::open(backend, Arc::new(MemoryIndex::new()), kms, Options::default()).await.unwrap();
 
-    let (peak, head) = peak_of(write(&store, 128 * 64)).await;
+    let (peak, head) = Box::pin(peak_of(write(&store, 128 * 64))).await;
     println_peak("writer", peak);
     assert!(peak > 32 * MIB, "the queues never filled, so {peak} proves nothing");
     assert!(peak <= WRITER_MAX, "the writer held {} KiB", peak / 1024);

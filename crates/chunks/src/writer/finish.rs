@@ -20,7 +20,7 @@ impl Writer {
     pub(crate) async fn finish_from(mut self, sources: &[HeadFields]) -> Result<Head> {
         self.begin(0)?;
         if !self.cutting.is_empty() {
-            self.batch.push(std::mem::take(&mut self.cutting));
+            self.add_cut().await?;
         }
         self.drain().await?;
         if !self.entries.is_empty() {

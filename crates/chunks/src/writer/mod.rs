@@ -9,8 +9,8 @@
 //! 2 batches being identified, 8 chunks being sealed (each twice while it is sealed), one pack being filled
 //! and one being written, 16 MiB each: below 48 MiB. A root being built adds 64 bytes per 512 MiB of content.
 //!
-//! All writers of a store share 48 MiB of rooms for chunks between being cut and being packed, and 128 MiB for packs. Where
-//! there is none left, a writer goes on with one batch at a time, and closes packs at 2 MiB: so it adds at most 10 MiB
+//! All writers of a store share 32 MiB of rooms for chunks between being cut and being packed, and 96 MiB for packs. Where
+//! there is none left, a writer goes on with one chunk at a time, and closes packs at 1 MiB: so it adds at most 4 MiB
 //! to what the rooms take, and none ever waits for another, whose client may send nothing.
 
 mod append;
@@ -71,6 +71,8 @@ pub struct Writer {
     cutting: Vec<u8>,
     /// Chunks that wait to be a batch.
     batch: Vec<Vec<u8>>,
+    /// Room for the batch.
+    rooms: Room,
     identifying: VecDeque<Identifying>,
     sealing: VecDeque<Sealing>,
     packer: Packer,
@@ -118,6 +120,7 @@ impl Writer {
             broken: false,
             cutting: Vec::new(),
             batch: Vec::new(),
+            rooms: None,
             identifying: VecDeque::new(),
             sealing: VecDeque::new(),
             packer,
@@ -194,10 +197,24 @@ impl Writer {
 
     async fn cut_full(&mut self) -> Result<()> {
         if self.cutting.len() == self.store.chunk_size() as usize {
-            self.batch.push(std::mem::take(&mut self.cutting));
-            if self.batch.len() == BATCH_CHUNKS {
-                self.submit().await?;
-            }
+            self.add_cut().await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the chunk that was cut into the batch. Without room in memory it is a batch of its own.
+    async fn add_cut(&mut self) -> Result<()> {
+        let room = self.store.chunk_rooms(1);
+        if room.is_none() {
+            self.submit().await?;
+        }
+        self.batch.push(std::mem::take(&mut self.cutting));
+        match (&mut self.rooms, room) {
+            (Some(rooms), Some(room)) => rooms.merge(room),
+            (rooms, room) => *rooms = room,
+        }
+        if self.rooms.is_none() || self.batch.len() == BATCH_CHUNKS {
+            self.submit().await?;
         }
         Ok(())
     }
@@ -205,7 +222,7 @@ impl Writer {
     /// Starts identifying the batch, and moves the pipeline on when it is full.
     async fn submit(&mut self) -> Result<()> {
         if !self.batch.is_empty() {
-            let rooms = self.store.chunk_rooms(self.batch.len());
+            let rooms = self.rooms.take();
             if rooms.is_none() {
                 self.clear().await?;
             }
