@@ -10,9 +10,9 @@ use chunks::{
 use model::packs::{PackEvent, PackState, Standing};
 use uuid::Uuid;
 
-/// How long a process may be silent before what it writes is given up, in seconds.
+/// How long a process may be silent unless told otherwise, in seconds.
 const LEASE_SECONDS: u32 = 120;
-/// How long a content that is whole may wait for its record, unless a job is on its way to commit it, in seconds.
+/// How long a whole content may wait for its record unless told otherwise, in seconds.
 const KEPT_SECONDS: u32 = 3600;
 
 /// How long a pack that is being scrubbed is given to nobody else, in seconds.
@@ -23,6 +23,10 @@ pub struct CatalogIndex {
     catalog: Catalog,
     /// Names this run of this program, so that its sessions end with it.
     process: String,
+    /// How long it may be silent before what it writes is given up, in seconds.
+    lease_seconds: u32,
+    /// How long a content that is whole may wait for its record, unless a job is on its way to commit it, in seconds.
+    kept_seconds: u32,
     /// How long a head without a record stays, in seconds.
     stray_seconds: u32,
     abandoned: Mutex<Vec<u64>>,
@@ -32,15 +36,27 @@ impl CatalogIndex {
     /// Makes an index over `catalog`; heads that no record names are removed after `stray_seconds`.
     #[must_use]
     pub fn new(catalog: Catalog, stray_seconds: u32) -> Self {
-        Self { catalog, process: Uuid::new_v4().to_string(), stray_seconds, abandoned: Mutex::default() }
+        let (process, abandoned) = (Uuid::new_v4().to_string(), Mutex::default());
+        let (lease_seconds, kept_seconds) = (LEASE_SECONDS, KEPT_SECONDS);
+        Self { catalog, process, lease_seconds, kept_seconds, stray_seconds, abandoned }
     }
 
-    /// Says that this process lives, and ends what its writers gave up; to be called several times in [`LEASE_SECONDS`].
-    pub(crate) async fn tend(&self) -> Result<(), catalog::Error> {
+    /// Gives up what a process wrote that is silent for `lease_seconds`, and a whole content that has no record
+    /// `kept_seconds` later.
+    #[must_use]
+    pub fn with_leases(self, lease_seconds: u32, kept_seconds: u32) -> Self {
+        Self { lease_seconds, kept_seconds, ..self }
+    }
+
+    /// Says that this process lives, and ends what its writers gave up; to be called several times in a lease.
+    ///
+    /// # Errors
+    /// Fails when the catalog does.
+    pub async fn tend(&self) -> Result<(), catalog::Error> {
         let abandoned = std::mem::take(&mut *self.abandoned());
         let mut tx = self.catalog.write().await?;
         sessions::end(&mut tx, &abandoned).await?;
-        sessions::renew(&mut tx, &self.process, LEASE_SECONDS).await?;
+        sessions::renew(&mut tx, &self.process, self.lease_seconds).await?;
         tx.commit().await
     }
 
@@ -67,7 +83,7 @@ impl Index for CatalogIndex {
 
     async fn begin(&self, content: Uuid) -> Result<Option<Session>, IndexError> {
         let mut tx = self.catalog.write().await?;
-        let number = sessions::begin(&mut tx, &content.to_string(), &self.process, LEASE_SECONDS).await?;
+        let number = sessions::begin(&mut tx, &content.to_string(), &self.process, self.lease_seconds).await?;
         tx.commit().await?;
         Ok(number.map(Session))
     }
@@ -128,7 +144,7 @@ impl Index for CatalogIndex {
         sources.sort_unstable();
         sources.dedup();
         let mut tx = self.catalog.write().await?;
-        let kept = sessions::keep(&mut tx, session.0, head, &sources, KEPT_SECONDS).await?;
+        let kept = sessions::keep(&mut tx, session.0, head, &sources, self.kept_seconds).await?;
         tx.commit().await?;
         Ok(match kept {
             sessions::Keeping::Kept => Keeping::Kept,
