@@ -158,22 +158,24 @@ async fn replace_damaged(tx: &mut Tx, pack: Uuid, rows: &[((Uuid, [u8; 32]), Loc
     Ok(())
 }
 
-/// Forgets those of `blobs`, as (domain, id), that lie in `pack`; all that do, where `blobs` is empty (slow).
-pub async fn forget(tx: &mut Tx, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> Result<()> {
-    if blobs.is_empty() {
-        let query = sql("DELETE FROM chunks WHERE pack = $1 RETURNING domain, stored");
-        let gone = tx.rows(query.bind(pack.as_bytes().to_vec())).await?;
-        count(tx, &gone, -1)?;
-    }
+/// Forgets those of `blobs`, as (domain, id, pack), that lie in that pack.
+pub async fn forget(tx: &mut Tx, blobs: &[(Uuid, [u8; 32], Uuid)]) -> Result<()> {
     let mut sorted = blobs.to_vec();
     sorted.sort_unstable();
-    for (domain, id) in sorted {
+    for (domain, id, pack) in sorted {
         let query = sql("DELETE FROM chunks WHERE domain = $1 AND id = $2 AND pack = $3 RETURNING domain, stored");
         let query = query.bind(domain.as_bytes().to_vec()).bind(id.to_vec()).bind(pack.as_bytes().to_vec());
         let gone = tx.rows(query).await?;
         count(tx, &gone, -1)?;
     }
     Ok(())
+}
+
+/// Forgets all that lies in `pack`, which is slow: for one that cannot tell what it holds.
+pub async fn forget_all(tx: &mut Tx, pack: Uuid) -> Result<()> {
+    let query = sql("DELETE FROM chunks WHERE pack = $1 RETURNING domain, stored");
+    let gone = tx.rows(query.bind(pack.as_bytes().to_vec())).await?;
+    count(tx, &gone, -1)
 }
 
 /// Counts chunks that came (`sign` 1) or went (-1) as bytes stored by the projects of their domains.

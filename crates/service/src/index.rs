@@ -5,9 +5,10 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use catalog::{Catalog, Tx, chunks as rows, contents, packs, scrubs, sessions, strays};
 use chunks::{
-    BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot, Strays, Verdict,
+    BlobId, Found, Index, IndexError, Judgement, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot,
+    Strays,
 };
-use model::packs::{PackEvent, PackState, Standing};
+use model::packs::{PackState, Standing};
 use uuid::Uuid;
 
 /// How long a process may be silent unless told otherwise, in seconds.
@@ -179,31 +180,36 @@ impl Index for CatalogIndex {
         })
     }
 
-    async fn judge(
-        &self,
-        row: &PackRow,
-        verdict: Verdict,
-        blobs: &[(Uuid, BlobId)],
-    ) -> Result<Option<Standing>, IndexError> {
-        let writer = row.writer;
-        let event = move |last_session| match verdict {
-            Verdict::Referenced => PackEvent::Referenced,
-            Verdict::Unreferenced { oldest_session } => {
-                PackEvent::Unreferenced { oldest_session, writer, last_session }
-            }
-        };
+    async fn judge(&self, judged: &[Judgement]) -> Result<Vec<Option<Standing>>, IndexError> {
+        // Rows are locked in the order of their keys, so that nobody waits in a circle.
+        let mut order: Vec<usize> = (0..judged.len()).collect();
+        order.sort_unstable_by_key(|at| judged[*at].row.id);
+        let (mut standings, mut forgotten) = (vec![None; judged.len()], Vec::new());
         let mut tx = self.catalog.write().await?;
-        let standing = packs::judge(&mut tx, row.id, row.standing, event).await?;
-        if standing.is_some_and(|standing| standing.state == PackState::Deleting) {
-            rows::forget(&mut tx, row.id, blobs).await?;
+        for at in order {
+            let Judgement { row, verdict, blobs } = &judged[at];
+            let standing = packs::judge(&mut tx, row.id, row.standing, |last| row.event(*verdict, last)).await?;
+            standings[at] = standing;
+            if standing.is_none_or(|standing| standing.state != PackState::Deleting) {
+                continue;
+            }
+            forgotten.extend(blobs.iter().map(|(domain, id)| (*domain, *id, row.id)));
+            if blobs.is_empty() {
+                rows::forget_all(&mut tx, row.id).await?;
+            }
         }
+        rows::forget(&mut tx, &forgotten).await?;
         tx.commit().await?;
-        Ok(standing)
+        Ok(standings)
     }
 
-    async fn remove_pack(&self, pack: Uuid) -> Result<(), IndexError> {
+    async fn remove_packs(&self, removed: &[Uuid]) -> Result<(), IndexError> {
+        let mut removed = removed.to_vec();
+        removed.sort_unstable();
         let mut tx = self.catalog.write().await?;
-        packs::delete(&mut tx, pack).await?;
+        for pack in removed {
+            packs::delete(&mut tx, pack).await?;
+        }
         Ok(tx.commit().await?)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunks::{
-    BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot, Strays, Verdict,
+    BlobId, Found, Index, IndexError, Judgement, Keeping, Location, Moved, Recording, Session, Snapshot, Strays,
 };
 use model::packs::Standing;
 use uuid::Uuid;
@@ -97,12 +97,12 @@ impl<W: Watch + ?Sized> Index for WatchedIndex<W> {
         Ok(snapshot)
     }
 
-    async fn judge(&self, row: &PackRow, verdict: Verdict, blobs: &[(Uuid, BlobId)]) -> Answer<Option<Standing>> {
-        self.pass(self.inner.judge(row, verdict, blobs)).await
+    async fn judge(&self, packs: &[Judgement]) -> Answer<Vec<Option<Standing>>> {
+        self.pass(self.inner.judge(packs)).await
     }
 
-    async fn remove_pack(&self, pack: Uuid) -> Answer<()> {
-        self.pass(self.inner.remove_pack(pack)).await
+    async fn remove_packs(&self, packs: &[Uuid]) -> Answer<()> {
+        self.pass(self.inner.remove_packs(packs)).await
     }
 
     async fn relocate(&self, session: Session, pack: Uuid, size: u64, moved: &[Moved]) -> Answer<bool> {
