@@ -21,8 +21,8 @@ use crate::pack::{self, PackEntry};
 use crate::store::Store;
 use crate::{Error, Result};
 
-/// Segments that are followed at once. Each holds 66 KiB and 1024 places.
-const SEGMENTS: usize = 8;
+/// Segments that are followed at once. Each holds 66 KiB and 1024 places, and keeps a connection to the catalog busy.
+const SEGMENTS: usize = 2;
 /// Footers that are held: manifests of one time lie in few packs.
 const FOOTERS_HELD: usize = 32;
 
