@@ -46,8 +46,8 @@ pub struct Found {
 /// Returns where the chunks of a dedup domain lie, in the order asked; none for those not stored.
 ///
 /// The ids of a batch travel as one blob which the database cuts up, so that the statement is the same for any number of
-/// them and stays prepared. The answer comes as one text for all: a row for each would cost more in the driver than in the
-/// database (`cargo xtask bench index`).
+/// them and stays prepared. The answer comes as one text for all, since a row for each took longer in the driver
+/// (`cargo xtask bench index`).
 pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Option<Found>>> {
     let mut found = vec![None; ids.len()];
     let pack = tx.dialect().hex("pack");

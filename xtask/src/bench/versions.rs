@@ -23,7 +23,7 @@ const STEPS: [&[&str]; 9] = [
     &["tcpdump", "strace", "rsync"],
     &["php-cli"],
     &["redis-server", "tmux"],
-    &["openjdk-17-jre-headless"],
+    &["ruby"],
 ];
 
 /// Bytes that the versions take so far.
