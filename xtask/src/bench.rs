@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: the binary beside a tool that does the same work, in turn; timings are shown, never asserted.
 
 mod disk;
+mod index;
 mod measure;
 mod store;
+mod versions;
 
 use std::path::PathBuf;
 
@@ -17,6 +19,10 @@ pub(crate) enum What {
     Disk,
     /// Keeping and reading disks in the chunk store of a running server, beside `zstd` and `qemu-nbd`
     Store,
+    /// The index of a store of 10 TiB, and its collection at 1 TiB, on SQLite and PostgreSQL
+    Index,
+    /// What ten versions of a disk take, beside restic and compressed qcow2 files; needs root
+    Versions,
 }
 
 /// How it is timed.
@@ -36,9 +42,12 @@ pub(crate) struct Options {
 /// Times `what` and prints a table.
 pub(crate) fn run_one(what: What, options: Options) -> Result<()> {
     packages::ensure(&packages::BENCH)?;
-    let molde = options.binary.map_or_else(workspace::build_release, Ok)?;
+    let Options { binary, runs, only } = options;
+    let (only, molde) = (only.as_deref(), || binary.map_or_else(workspace::build_release, Ok));
     match what {
-        What::Disk => disk::run(&molde, options.runs, options.only.as_deref()),
-        What::Store => store::run(&molde, options.runs, options.only.as_deref()),
+        What::Disk => disk::run(&molde()?, runs, only),
+        What::Store => store::run(&molde()?, runs, only),
+        What::Index => index::run_all(only),
+        What::Versions => versions::run_all(&molde()?),
     }
 }

@@ -55,7 +55,7 @@ pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 pub(crate) const TESTS: [Package; 19] = [
     QEMU[0],
     QEMU[1],
-    file("postgresql-15", "/usr/lib/postgresql/15/bin/initdb"),
+    POSTGRES,
     program("e2fsprogs", "mke2fs"),
     program("dosfstools", "mkfs.vfat"),
     program("mtools", "mcopy"),
@@ -95,6 +95,12 @@ pub(crate) const FUZZ: [Package; 1] = [program("g++", "c++")];
 /// What the benchmarks measure with.
 pub(crate) const BENCH: [Package; 4] =
     [file("time", "/usr/bin/time"), QEMU[0], program("zstd", "zstd"), program("libnbd-bin", "nbdcopy")];
+
+/// What the versions of a disk are kept with.
+pub(crate) const VERSIONS: [Package; 1] = [program("restic", "restic")];
+
+/// Where the catalog lies that is not in a file.
+pub(crate) const POSTGRES: Package = file("postgresql-15", "/usr/lib/postgresql/15/bin/initdb");
 
 /// Installs what is missing of `packages`; says so, and touches no network when nothing is.
 pub(crate) fn ensure(packages: &[Package]) -> Result<()> {

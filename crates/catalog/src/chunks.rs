@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::fields::{Fields as _, size};
 use crate::statement::{Statement, Value, sql, sql_text};
-use crate::{Result, Tx, packs};
+use crate::{Error, ErrorKind, Result, Tx, packs};
 
 /// Ids that one statement looks up: they travel as one parameter of this many times 32 bytes.
 const FIND_BATCH: usize = 1024;
@@ -45,30 +45,48 @@ pub struct Found {
 
 /// Returns where the chunks of a dedup domain lie, in the order asked; none for those not stored.
 ///
-/// The ids of a batch travel as one blob which the database cuts up, so that the statement is the
-/// same for any number of them and stays prepared. Among a million chunks, 1024 ids take 10 ms on
-/// SQLite and 23 ms on PostgreSQL (`examples/measure_chunks.rs`, two busy cores).
+/// The ids of a batch travel as one blob which the database cuts up, so that the statement is the same for any number of
+/// them and stays prepared. The answer comes as one text for all, since a row for each took longer in the driver
+/// (`cargo xtask bench index`).
 pub async fn find(tx: &mut Tx, domain: Uuid, ids: &[[u8; 32]]) -> Result<Vec<Option<Found>>> {
     let mut found = vec![None; ids.len()];
+    let pack = tx.dialect().hex("pack");
     for (ids, found) in ids.chunks(FIND_BATCH).zip(found.chunks_mut(FIND_BATCH)) {
-        let query = sql("WITH RECURSIVE wanted (place) AS (\
+        let query = sql_text(format!(
+            "WITH RECURSIVE wanted (place) AS (\
                  SELECT 0 UNION ALL SELECT place + 1 FROM wanted WHERE place + 1 < $3) \
-             SELECT place, pack, pack_offset, stored, plain, generation, packs.state AS state, \
-                 CASE WHEN packs.damage IS NULL THEN 0 ELSE 1 END AS damaged \
+             SELECT string_agg(place || ' ' || {pack} || ' ' || pack_offset || ' ' || stored || ' ' || plain || ' ' || \
+                 generation || ' ' || packs.state || ' ' || CASE WHEN packs.damage IS NULL THEN 0 ELSE 1 END, ',') AS found \
              FROM wanted CROSS JOIN chunks CROSS JOIN packs \
-             WHERE chunks.domain = $1 AND chunks.id = substr($2, place * 32 + 1, 32) AND packs.id = chunks.pack")
+             WHERE chunks.domain = $1 AND chunks.id = substr($2, place * 32 + 1, 32) AND packs.id = chunks.pack"
+        ))
         .bind(domain.as_bytes().to_vec())
         .bind(ids.concat())
         .bind(i64::try_from(ids.len()).unwrap_or(i64::MAX));
-        for row in tx.rows(query).await? {
-            let place: usize = row.number("place")?;
+        let text: Option<String> = tx.row(query).await?.map_or(Ok(None), |row| row.field("found"))?;
+        for entry in text.as_deref().unwrap_or_default().split_terminator(',') {
+            let (place, chunk) = parse_found(entry).ok_or_else(|| {
+                Error::new(ErrorKind::Other, format!("the catalog tells of a chunk what cannot be: `{entry}`"))
+            })?;
             if let Some(slot) = found.get_mut(place) {
-                let damaged = row.flag("damaged")?;
-                *slot = Some(Found { location: location(&row)?, state: row.parsed("state")?, damaged });
+                *slot = Some(chunk);
             }
         }
     }
     Ok(found)
+}
+
+/// Reads the place among those asked for, and what was found there.
+fn parse_found(entry: &str) -> Option<(usize, Found)> {
+    let mut words = entry.split(' ');
+    let mut word = || words.next();
+    let place = word()?.parse().ok()?;
+    let pack = Uuid::try_parse(word()?).ok()?;
+    let mut number = || word()?.parse().ok();
+    let [offset, stored, plain, generation] = [number()?, number()?, number()?, number()?];
+    let (state, damaged) = (word()?.parse().ok()?, word()? == "1");
+    let location = Location { pack, offset, stored, plain, generation };
+    Some((place, Found { location, state, damaged }))
 }
 
 /// Records a sealed pack of `bytes` bytes that the session `writer` made, and the chunks in it, as (domain, id, location).
@@ -158,22 +176,24 @@ async fn replace_damaged(tx: &mut Tx, pack: Uuid, rows: &[((Uuid, [u8; 32]), Loc
     Ok(())
 }
 
-/// Forgets those of `blobs`, as (domain, id), that lie in `pack`; all that do, where `blobs` is empty (slow).
-pub async fn forget(tx: &mut Tx, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> Result<()> {
-    if blobs.is_empty() {
-        let query = sql("DELETE FROM chunks WHERE pack = $1 RETURNING domain, stored");
-        let gone = tx.rows(query.bind(pack.as_bytes().to_vec())).await?;
-        count(tx, &gone, -1)?;
-    }
+/// Forgets those of `blobs`, as (domain, id, pack), that lie in that pack.
+pub async fn forget(tx: &mut Tx, blobs: &[(Uuid, [u8; 32], Uuid)]) -> Result<()> {
     let mut sorted = blobs.to_vec();
     sorted.sort_unstable();
-    for (domain, id) in sorted {
+    for (domain, id, pack) in sorted {
         let query = sql("DELETE FROM chunks WHERE domain = $1 AND id = $2 AND pack = $3 RETURNING domain, stored");
         let query = query.bind(domain.as_bytes().to_vec()).bind(id.to_vec()).bind(pack.as_bytes().to_vec());
         let gone = tx.rows(query).await?;
         count(tx, &gone, -1)?;
     }
     Ok(())
+}
+
+/// Forgets all that lies in `pack`, which is slow: for one that cannot tell what it holds.
+pub async fn forget_all(tx: &mut Tx, pack: Uuid) -> Result<()> {
+    let query = sql("DELETE FROM chunks WHERE pack = $1 RETURNING domain, stored");
+    let gone = tx.rows(query.bind(pack.as_bytes().to_vec())).await?;
+    count(tx, &gone, -1)
 }
 
 /// Counts chunks that came (`sign` 1) or went (-1) as bytes stored by the projects of their domains.
@@ -204,14 +224,4 @@ pub async fn relocate(tx: &mut Tx, moved: &[(Uuid, [u8; 32], Uuid, Location)]) -
         tx.execute(query).await?;
     }
     Ok(())
-}
-
-fn location(row: &AnyRow) -> Result<Location> {
-    Ok(Location {
-        pack: Uuid::from_bytes(row.bytes("pack")?),
-        offset: row.number("pack_offset")?,
-        stored: row.number("stored")?,
-        plain: row.number("plain")?,
-        generation: row.number("generation")?,
-    })
 }

@@ -87,6 +87,14 @@ impl Dialect {
         }
     }
 
+    /// Returns an expression for a column of bytes as hexadecimal digits.
+    pub(crate) fn hex(self, column: &'static str) -> String {
+        match self {
+            Self::Sqlite => format!("hex({column})"),
+            Self::Postgres => format!("encode({column}, 'hex')"),
+        }
+    }
+
     /// Returns the end of a `SELECT` that keeps its rows from other writers until the transaction ends.
     pub(crate) fn lock(self) -> &'static str {
         match self {

@@ -42,7 +42,7 @@ pub async fn standing(tx: &mut Tx, id: Uuid) -> Result<Option<Standing>> {
 /// `expected`; returns how it stands then, nothing when that has changed or the move is refused.
 ///
 /// No session begins until the transaction ends. When the pack goes to deleting, its chunks have to be forgotten in the same
-/// transaction (`chunks::forget`).
+/// transaction (`chunks::forget`, `forget_all`).
 pub async fn judge(
     tx: &mut Tx,
     id: Uuid,

@@ -10,10 +10,10 @@
 mod compact;
 mod live;
 mod mark;
+mod pace;
 mod report;
 
 use std::collections::HashSet;
-use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -22,16 +22,26 @@ use uuid::Uuid;
 
 use self::live::Live;
 use self::mark::mark;
+pub use self::pace::Pace;
+use self::pace::Pacer;
 pub use self::report::{Collected, Fate, PackFate, Sum};
 use crate::backend::Backend;
 use crate::blob::BlobId;
 use crate::head::{self, HeadFields};
-use crate::index::{PackRow, Snapshot, Strays, Verdict};
+use crate::index::{Judgement, PackRow, Snapshot, Strays, Verdict};
 use crate::store::Store;
 use crate::{Error, ErrorKind, Result, pack};
 
 /// Small objects that are fetched at once.
 const FETCHES: usize = 16;
+/// Packs that are moved in one transaction. No session begins meanwhile, so it has to be short; and each costs a sync.
+const JUDGED_AT_ONCE: usize = 32;
+/// Blobs that are forgotten in one transaction, unless a single pack has more.
+const FORGOTTEN_AT_ONCE: usize = 512;
+/// Requests and bytes of reading a footer: its length, then its end.
+const FOOTER: (u32, u64) = (2, 16 << 10);
+/// Bytes of a head, about.
+const HEAD: u64 = 512;
 
 /// How a collection runs.
 #[derive(Debug, Clone)]
@@ -42,14 +52,14 @@ pub struct CollectOptions {
     pub compact_below: u8,
     /// Bytes that one run may copy for that.
     pub compact_bytes: u64,
-    /// Rest after each pack that is removed or copied, which bounds what a collection takes from others.
-    pub pause: Duration,
+    /// How much of the backend it takes at most.
+    pub pace: Pace,
 }
 
 impl Default for CollectOptions {
-    /// Copies packs that are half dead, up to 16 GiB in a run.
+    /// Copies packs that are half dead, up to 16 GiB in a run, as fast as it can.
     fn default() -> Self {
-        Self { dry_run: false, compact_below: 50, compact_bytes: 16 << 30, pause: Duration::ZERO }
+        Self { dry_run: false, compact_below: 50, compact_bytes: 16 << 30, pace: Pace::default() }
     }
 }
 
@@ -73,42 +83,43 @@ impl Store {
             return Err(Error::new(ErrorKind::Conflict, format!("collection is stopped: {alarm}"))
                 .with_hint("verify the store, keep a copy of the catalog, and only then clear the alarm"));
         }
-        let mut collected = self.pass(options).await?;
+        let pacer = Pacer::new(options.pace);
+        let mut collected = self.pass(options, &pacer).await?;
         if collected.sum(Fate::Condemned).count > 0 && !options.dry_run {
-            collected.follow(self.pass(options).await?);
+            collected.follow(self.pass(options, &pacer).await?);
         }
         Ok(collected)
     }
 
     /// Marks once and acts on it.
-    async fn pass(&self, options: &CollectOptions) -> Result<Collected> {
+    async fn pass(&self, options: &CollectOptions, pacer: &Pacer) -> Result<Collected> {
         let mut collected = Collected::default();
         if !options.dry_run {
             let ended = self.index().end_silent().await.map_err(|e| Error::index("end silent sessions", e))?;
             collected.sessions_ended = ended;
         }
-        let inventory = self.take_inventory().await?;
+        let inventory = self.take_inventory(pacer).await?;
         let mut heads: Vec<&[u8]> = inventory.snapshot.heads.iter().map(Vec::as_slice).collect();
         heads.extend(inventory.heads.iter().map(|(_, bytes)| &**bytes));
-        let live = mark(self, &heads).await.map_err(|cause| {
+        let live = mark(self, &heads, pacer).await.map_err(|cause| {
             Error::new(cause.kind(), "collection cannot tell what is garbage, and has removed nothing")
                 .with_hint("verify the store; if the catalog was lost or is an old copy, rebuild it from the store")
                 .with_source(cause)
         })?;
         collected.contents = heads.len() as u64;
         collected.live = live.sum();
-        let doomed = self.judge_packs(&inventory.snapshot, &live, options, &mut collected).await?;
-        self.remove_strays(&inventory, options, &mut collected).await?;
+        let doomed = self.judge_packs(&inventory.snapshot, &live, (options, pacer), &mut collected).await?;
+        self.remove_strays(&inventory, (options, pacer), &mut collected).await?;
         if !options.dry_run {
-            self.remove_packs(&doomed, options, &mut collected).await?;
-            self.compact(&inventory.snapshot, &live, options, &mut collected).await?;
+            self.remove_packs(&doomed, pacer, &mut collected).await?;
+            self.compact(&inventory.snapshot, &live, (options, pacer), &mut collected).await?;
         }
         Ok(collected)
     }
 
     /// Lists first and reads the records after: what is listed and not recorded then is not about to be recorded by
     /// anybody who had already ended.
-    async fn take_inventory(&self) -> Result<Inventory> {
+    async fn take_inventory(&self, pacer: &Pacer) -> Result<Inventory> {
         let packs = ids(self.backend(), "packs/").await?;
         let heads = ids(self.backend(), "heads/").await?;
         let snapshot = self.index().snapshot().await.map_err(|e| Error::index("read the records", e))?;
@@ -121,10 +132,13 @@ impl Store {
         let packs = packs.into_iter().filter(|id| !recorded.contains(id)).collect();
         let unnamed = heads.into_iter().filter(|id| !kept.contains(id));
         let heads = stream::iter(unnamed)
-            .map(async |id| match self.backend().get(&head::name(id)).await {
-                Ok(bytes) => Ok(Some((id, bytes))),
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error),
+            .map(async |id| {
+                pacer.take(1, HEAD).await;
+                match self.backend().get(&head::name(id)).await {
+                    Ok(bytes) => Ok(Some((id, bytes))),
+                    Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+                    Err(error) => Err(error),
+                }
             })
             .buffered(FETCHES)
             .try_filter_map(async |found| Ok(found))
@@ -138,24 +152,52 @@ impl Store {
         &self,
         snapshot: &Snapshot,
         live: &Live,
-        options: &CollectOptions,
+        (options, pacer): (&CollectOptions, &Pacer),
         collected: &mut Collected,
     ) -> Result<Vec<PackRow>> {
-        let mut doomed = Vec::new();
+        let (mut doomed, mut judging, mut blobs) = (Vec::new(), Vec::new(), 0);
         for row in &snapshot.packs {
             let verdict = match live.bytes(row.id) {
                 0 => Verdict::Unreferenced { oldest_session: snapshot.oldest_session },
                 _ => Verdict::Referenced,
             };
             // As if no session had begun since: only the watermark depends on it.
-            let expected = row.judged(verdict, snapshot.oldest_session);
-            let mut standing = expected.unwrap_or(row.standing);
-            if !options.dry_run && standing != row.standing {
-                let blobs =
-                    if standing.state == PackState::Deleting { self.blobs_of(row.id).await? } else { Vec::new() };
-                let judged = self.index().judge(row, verdict, &blobs).await;
-                standing = judged.map_err(|e| Error::index("judge a pack", e))?.unwrap_or(row.standing);
+            let expected = row.judged(verdict, snapshot.oldest_session).unwrap_or(row.standing);
+            if options.dry_run || expected == row.standing {
+                if expected.state == PackState::Deleting {
+                    doomed.push(*row);
+                }
+                collected.add(row, expected, live.bytes(row.id), snapshot.oldest_session);
+                continue;
             }
+            let forgotten =
+                if expected.state == PackState::Deleting { self.blobs_of(row.id, pacer).await? } else { Vec::new() };
+            blobs += forgotten.len();
+            judging.push(Judgement { row: *row, verdict, blobs: forgotten });
+            if judging.len() >= JUDGED_AT_ONCE || blobs >= FORGOTTEN_AT_ONCE {
+                doomed.extend(self.judge(&std::mem::take(&mut judging), snapshot, live, collected).await?);
+                blobs = 0;
+            }
+        }
+        doomed.extend(self.judge(&judging, snapshot, live, collected).await?);
+        Ok(doomed)
+    }
+
+    /// Moves some packs, and returns those that are to be removed now.
+    async fn judge(
+        &self,
+        judging: &[Judgement],
+        snapshot: &Snapshot,
+        live: &Live,
+        collected: &mut Collected,
+    ) -> Result<Vec<PackRow>> {
+        if judging.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut doomed = Vec::new();
+        let judged = self.index().judge(judging).await.map_err(|e| Error::index("judge packs", e))?;
+        for (Judgement { row, .. }, standing) in judging.iter().zip(judged) {
+            let standing = standing.unwrap_or(row.standing);
             if standing.state == PackState::Deleting {
                 doomed.push(*row);
             }
@@ -165,7 +207,8 @@ impl Store {
     }
 
     /// Returns what the footer of a pack lists; nothing when it is gone or damaged, for then it cannot tell.
-    async fn blobs_of(&self, pack: Uuid) -> Result<Vec<(Uuid, BlobId)>> {
+    async fn blobs_of(&self, pack: Uuid, pacer: &Pacer) -> Result<Vec<(Uuid, BlobId)>> {
+        pacer.take(FOOTER.0, FOOTER.1).await;
         match pack::read_footer(self.backend(), pack, self.descriptor().store).await {
             Ok((_, entries)) => Ok(entries.iter().map(|entry| (entry.domain, entry.id)).collect()),
             Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Vec::new()),
@@ -173,20 +216,18 @@ impl Store {
         }
     }
 
-    async fn remove_packs(
-        &self,
-        doomed: &[PackRow],
-        options: &CollectOptions,
-        collected: &mut Collected,
-    ) -> Result<()> {
-        for row in doomed {
+    async fn remove_packs(&self, doomed: &[PackRow], pacer: &Pacer, collected: &mut Collected) -> Result<()> {
+        for rows in doomed.chunks(JUDGED_AT_ONCE) {
             if self.index().alarm().await.map_err(|e| Error::index("look for alarms", e))?.is_some() {
                 return Ok(());
             }
-            self.backend().delete(&pack::name(row.id)).await?;
-            self.index().remove_pack(row.id).await.map_err(|e| Error::index("forget a pack", e))?;
-            collected.removed.add(row.size);
-            tokio::time::sleep(options.pause).await;
+            for row in rows {
+                pacer.take(1, 0).await;
+                self.backend().delete(&pack::name(row.id)).await?;
+                collected.removed.add(row.size);
+            }
+            let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+            self.index().remove_packs(&ids).await.map_err(|e| Error::index("forget packs", e))?;
         }
         Ok(())
     }
@@ -195,7 +236,7 @@ impl Store {
     async fn remove_strays(
         &self,
         inventory: &Inventory,
-        options: &CollectOptions,
+        (options, pacer): (&CollectOptions, &Pacer),
         collected: &mut Collected,
     ) -> Result<()> {
         collected.stray_packs = inventory.packs.len() as u64;
@@ -207,13 +248,14 @@ impl Store {
         let strays: Strays =
             self.index().strays(&inventory.packs, &heads).await.map_err(|e| Error::index("note strays", e))?;
         for id in &strays.packs {
+            pacer.take(2, 0).await;
             let size = self.backend().size(&pack::name(*id)).await.unwrap_or(0);
             self.backend().delete(&pack::name(*id)).await?;
             self.mark_gone(*id).await?;
             collected.removed.add(size);
-            tokio::time::sleep(options.pause).await;
         }
         for id in &strays.heads {
+            pacer.take(1, 0).await;
             self.backend().delete(&head::name(*id)).await?;
             collected.heads_removed += 1;
         }

@@ -107,13 +107,30 @@ impl PackRow {
     /// Returns how the pack stands after `verdict`, while `last_session` is the last that was given out.
     #[must_use]
     pub fn judged(&self, verdict: Verdict, last_session: u64) -> Option<Standing> {
-        self.standing.after(match verdict {
+        self.standing.after(self.event(verdict, last_session))
+    }
+
+    /// Returns what `verdict` is for the pack, while `last_session` is the last that was given out.
+    #[must_use]
+    pub fn event(&self, verdict: Verdict, last_session: u64) -> PackEvent {
+        match verdict {
             Verdict::Referenced => PackEvent::Referenced,
             Verdict::Unreferenced { oldest_session } => {
                 PackEvent::Unreferenced { oldest_session, writer: self.writer, last_session }
             }
-        })
+        }
     }
+}
+
+/// How a pack is to be judged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Judgement {
+    /// The pack, as it stood when the mark began.
+    pub row: PackRow,
+    /// What the mark found.
+    pub verdict: Verdict,
+    /// What it holds, where it goes to deleting; nothing where the pack cannot tell.
+    pub blobs: Vec<(Uuid, BlobId)>,
 }
 
 /// A blob that was copied to another pack.
@@ -180,18 +197,13 @@ pub trait Index: Send + Sync {
     /// Returns everything that decides what is garbage, read at one moment.
     async fn snapshot(&self) -> Result<Snapshot, IndexError>;
 
-    /// Moves a pack by what a mark found if it stands as in `row`, and returns how it stands then; nothing when that has
-    /// changed. No session begins meanwhile. When it goes to deleting, those of `blobs` that lie there are forgotten; all
-    /// that do where there are none, since the pack cannot tell what it held.
-    async fn judge(
-        &self,
-        row: &PackRow,
-        verdict: Verdict,
-        blobs: &[(Uuid, BlobId)],
-    ) -> Result<Option<Standing>, IndexError>;
+    /// Moves packs by what a mark found, each if it stands as in its row, and returns how each stands then; nothing where
+    /// that has changed. No session begins meanwhile. When one goes to deleting, those of its blobs that lie there are
+    /// forgotten; all that do where none is given.
+    async fn judge(&self, packs: &[Judgement]) -> Result<Vec<Option<Standing>>, IndexError>;
 
-    /// Forgets a pack whose object is gone.
-    async fn remove_pack(&self, pack: Uuid) -> Result<(), IndexError>;
+    /// Forgets packs whose objects are gone.
+    async fn remove_packs(&self, packs: &[Uuid]) -> Result<(), IndexError>;
 
     /// Records a pack to which blobs were copied, and that they lie there now; those that have moved since stay where they
     /// are. Returns whether the session was still open; if not, nothing changes.

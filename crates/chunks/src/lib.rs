@@ -46,13 +46,13 @@ pub use backend::{
     RemoteBackend, RemoteConfig, RemoteLimits, RemoteStats,
 };
 pub use blob::{BlobId, ZERO_ID};
-pub use collect::{CollectOptions, Collected, Fate, PackFate, Sum};
+pub use collect::{CollectOptions, Collected, Fate, Pace, PackFate, Sum};
 pub use diff::{Difference, Side};
 pub use error::{Error, ErrorKind, Result};
 pub use head::Head;
 pub use index::{
-    Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Recording, Session, Snapshot, Strays,
-    Verdict,
+    Found, Index, IndexError, Judgement, Keeping, Location, MemoryIndex, Moved, PackRow, Recording, Session, Snapshot,
+    Strays, Verdict,
 };
 pub use opened::{OpenedOptions, OpenedStats};
 pub use reader::Reader;

@@ -48,6 +48,7 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         node: data.node()?,
         job_workers: config.jobs.workers,
         collect_seconds: config.collection.every_hours.saturating_mul(HOUR),
+        collect_pace: config.collection.pace(),
         scrub_days: config.scrub.days,
         quotas: config.quota.limits(),
         nbd_socket: data.path(disks::SOCKET),

@@ -5,14 +5,15 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use catalog::{Catalog, Tx, chunks as rows, contents, packs, scrubs, sessions, strays};
 use chunks::{
-    BlobId, Found, Index, IndexError, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot, Strays, Verdict,
+    BlobId, Found, Index, IndexError, Judgement, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot,
+    Strays,
 };
-use model::packs::{PackEvent, PackState, Standing};
+use model::packs::{PackState, Standing};
 use uuid::Uuid;
 
-/// How long a process may be silent before what it writes is given up, in seconds.
+/// How long a process may be silent unless told otherwise, in seconds.
 const LEASE_SECONDS: u32 = 120;
-/// How long a content that is whole may wait for its record, unless a job is on its way to commit it, in seconds.
+/// How long a whole content may wait for its record unless told otherwise, in seconds.
 const KEPT_SECONDS: u32 = 3600;
 
 /// How long a pack that is being scrubbed is given to nobody else, in seconds.
@@ -23,6 +24,10 @@ pub struct CatalogIndex {
     catalog: Catalog,
     /// Names this run of this program, so that its sessions end with it.
     process: String,
+    /// How long it may be silent before what it writes is given up, in seconds.
+    lease_seconds: u32,
+    /// How long a content that is whole may wait for its record, unless a job is on its way to commit it, in seconds.
+    kept_seconds: u32,
     /// How long a head without a record stays, in seconds.
     stray_seconds: u32,
     abandoned: Mutex<Vec<u64>>,
@@ -32,15 +37,27 @@ impl CatalogIndex {
     /// Makes an index over `catalog`; heads that no record names are removed after `stray_seconds`.
     #[must_use]
     pub fn new(catalog: Catalog, stray_seconds: u32) -> Self {
-        Self { catalog, process: Uuid::new_v4().to_string(), stray_seconds, abandoned: Mutex::default() }
+        let (process, abandoned) = (Uuid::new_v4().to_string(), Mutex::default());
+        let (lease_seconds, kept_seconds) = (LEASE_SECONDS, KEPT_SECONDS);
+        Self { catalog, process, lease_seconds, kept_seconds, stray_seconds, abandoned }
     }
 
-    /// Says that this process lives, and ends what its writers gave up; to be called several times in [`LEASE_SECONDS`].
-    pub(crate) async fn tend(&self) -> Result<(), catalog::Error> {
+    /// Gives up what a process wrote that is silent for `lease_seconds`, and a whole content that has no record
+    /// `kept_seconds` later.
+    #[must_use]
+    pub fn with_leases(self, lease_seconds: u32, kept_seconds: u32) -> Self {
+        Self { lease_seconds, kept_seconds, ..self }
+    }
+
+    /// Says that this process lives, and ends what its writers gave up; to be called several times in a lease.
+    ///
+    /// # Errors
+    /// Fails when the catalog does.
+    pub async fn tend(&self) -> Result<(), catalog::Error> {
         let abandoned = std::mem::take(&mut *self.abandoned());
         let mut tx = self.catalog.write().await?;
         sessions::end(&mut tx, &abandoned).await?;
-        sessions::renew(&mut tx, &self.process, LEASE_SECONDS).await?;
+        sessions::renew(&mut tx, &self.process, self.lease_seconds).await?;
         tx.commit().await
     }
 
@@ -67,7 +84,7 @@ impl Index for CatalogIndex {
 
     async fn begin(&self, content: Uuid) -> Result<Option<Session>, IndexError> {
         let mut tx = self.catalog.write().await?;
-        let number = sessions::begin(&mut tx, &content.to_string(), &self.process, LEASE_SECONDS).await?;
+        let number = sessions::begin(&mut tx, &content.to_string(), &self.process, self.lease_seconds).await?;
         tx.commit().await?;
         Ok(number.map(Session))
     }
@@ -128,7 +145,7 @@ impl Index for CatalogIndex {
         sources.sort_unstable();
         sources.dedup();
         let mut tx = self.catalog.write().await?;
-        let kept = sessions::keep(&mut tx, session.0, head, &sources, KEPT_SECONDS).await?;
+        let kept = sessions::keep(&mut tx, session.0, head, &sources, self.kept_seconds).await?;
         tx.commit().await?;
         Ok(match kept {
             sessions::Keeping::Kept => Keeping::Kept,
@@ -163,31 +180,36 @@ impl Index for CatalogIndex {
         })
     }
 
-    async fn judge(
-        &self,
-        row: &PackRow,
-        verdict: Verdict,
-        blobs: &[(Uuid, BlobId)],
-    ) -> Result<Option<Standing>, IndexError> {
-        let writer = row.writer;
-        let event = move |last_session| match verdict {
-            Verdict::Referenced => PackEvent::Referenced,
-            Verdict::Unreferenced { oldest_session } => {
-                PackEvent::Unreferenced { oldest_session, writer, last_session }
-            }
-        };
+    async fn judge(&self, judged: &[Judgement]) -> Result<Vec<Option<Standing>>, IndexError> {
+        // Rows are locked in the order of their keys, so that nobody waits in a circle.
+        let mut order: Vec<usize> = (0..judged.len()).collect();
+        order.sort_unstable_by_key(|at| judged[*at].row.id);
+        let (mut standings, mut forgotten) = (vec![None; judged.len()], Vec::new());
         let mut tx = self.catalog.write().await?;
-        let standing = packs::judge(&mut tx, row.id, row.standing, event).await?;
-        if standing.is_some_and(|standing| standing.state == PackState::Deleting) {
-            rows::forget(&mut tx, row.id, blobs).await?;
+        for at in order {
+            let Judgement { row, verdict, blobs } = &judged[at];
+            let standing = packs::judge(&mut tx, row.id, row.standing, |last| row.event(*verdict, last)).await?;
+            standings[at] = standing;
+            if standing.is_none_or(|standing| standing.state != PackState::Deleting) {
+                continue;
+            }
+            forgotten.extend(blobs.iter().map(|(domain, id)| (*domain, *id, row.id)));
+            if blobs.is_empty() {
+                rows::forget_all(&mut tx, row.id).await?;
+            }
         }
+        rows::forget(&mut tx, &forgotten).await?;
         tx.commit().await?;
-        Ok(standing)
+        Ok(standings)
     }
 
-    async fn remove_pack(&self, pack: Uuid) -> Result<(), IndexError> {
+    async fn remove_packs(&self, removed: &[Uuid]) -> Result<(), IndexError> {
+        let mut removed = removed.to_vec();
+        removed.sort_unstable();
         let mut tx = self.catalog.write().await?;
-        packs::delete(&mut tx, pack).await?;
+        for pack in removed {
+            packs::delete(&mut tx, pack).await?;
+        }
         Ok(tx.commit().await?)
     }
 

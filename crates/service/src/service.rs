@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chunks::Pace;
 use model::quotas::Resource;
 use model::{Clock, Timestamp};
 use tokio::sync::Notify;
@@ -27,6 +28,8 @@ pub struct Settings {
     pub job_workers: usize,
     /// Seconds between two collections of garbage; 0 for none by itself.
     pub collect_seconds: u32,
+    /// How much of the store's backend a collection takes at most.
+    pub collect_pace: Pace,
     /// Days in which every pack of the store is read back once; 0 for never.
     pub scrub_days: u32,
     /// Limits of new projects; what is not named here has none.

@@ -106,7 +106,8 @@ impl Store<'_> {
     }
 
     async fn run(&self, dry_run: bool) -> Result<Collected> {
-        let options = CollectOptions { dry_run, ..CollectOptions::default() };
+        let pace = self.0.parts.settings.collect_pace;
+        let options = CollectOptions { dry_run, pace, ..CollectOptions::default() };
         let collected = self.0.parts.store.collect(&options).await.map_err(|error| {
             let hint = error.hint().unwrap_or("look into the server's log").to_owned();
             let stopped = error.kind() == chunks::ErrorKind::Conflict;

@@ -1,8 +1,9 @@
-//! Object stores that nobody here wrote, each a process of its own on the loopback address while a test runs.
+//! Servers that nobody here wrote, object stores and a database, each a process of its own on the loopback address while a test runs.
 
 mod azurite;
 mod ceph;
 mod moto;
+mod postgres;
 
 use std::fs::File;
 use std::net::{TcpListener, TcpStream};
@@ -16,6 +17,7 @@ use crate::{S3, command, wait_for};
 pub use azurite::Azurite;
 pub use ceph::Ceph;
 pub use moto::Moto;
+pub use postgres::Postgres;
 
 /// A process of a peer. It ends with the value, and with the thread that started it.
 struct Process {

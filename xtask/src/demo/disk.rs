@@ -31,7 +31,7 @@ const SECTOR: u64 = 512;
 /// As large as the root disk of the smallest flavor.
 const DISK_BYTES: u64 = 1 << 30;
 /// Where the partition begins; GRUB's core lies between the boot record and here.
-const PARTITION_START: u64 = 1 << 20;
+pub(crate) const PARTITION_START: u64 = 1 << 20;
 
 /// What GRUB's core can do: find the root by its UUID and read its configuration from there.
 const GRUB_MODULES: [&str; 11] = [
@@ -97,7 +97,7 @@ fn make_tree(folder: &Path, tree: &Path) -> Result<()> {
 }
 
 /// This machine's own package source, for the guest's suite.
-fn write_sources(folder: &Path) -> Result<PathBuf> {
+pub(crate) fn write_sources(folder: &Path) -> Result<PathBuf> {
     let host = fs::read_to_string("/etc/os-release").unwrap_or_default();
     let codename = host.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME=")).unwrap_or(SUITE);
     let sources = apt_sources::of_this_machine()?;
@@ -111,7 +111,7 @@ fn write_sources(folder: &Path) -> Result<PathBuf> {
 }
 
 /// How this machine's apt reaches its mirror: proxies, and what it overlooks in a frozen snapshot.
-fn apt_options() -> Result<Vec<String>> {
+pub(crate) fn apt_options() -> Result<Vec<String>> {
     const WANTED: [&str; 4] = ["::Proxy ", "::Check-Valid-Until ", "::Check-Date ", "::CaInfo "];
     let dump = capture(Command::new("apt-config").arg("dump"))?;
     let reaching = |line: &&str| line.starts_with("Acquire::") && WANTED.iter().any(|wanted| line.contains(wanted));

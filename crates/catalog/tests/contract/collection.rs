@@ -50,7 +50,13 @@ async fn condemn(catalog: &Catalog, pack: Uuid, blobs: &[(Uuid, [u8; 32])]) -> O
     let event = |last_session| PackEvent::Unreferenced { oldest_session, writer: 0, last_session };
     let standing = packs::judge(&mut tx, pack, expected, event).await.unwrap();
     if standing.is_some_and(|standing| standing.state == PackState::Deleting) {
-        chunks::forget(&mut tx, pack, blobs).await.unwrap();
+        match blobs {
+            [] => chunks::forget_all(&mut tx, pack).await.unwrap(),
+            _ => {
+                let blobs: Vec<_> = blobs.iter().map(|(domain, id)| (*domain, *id, pack)).collect();
+                chunks::forget(&mut tx, &blobs).await.unwrap();
+            }
+        }
     }
     tx.commit().await.unwrap();
     standing

@@ -36,7 +36,7 @@ macro_rules! promises {
 
         #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn on_postgres() {
-            let cluster = crate::postgres::Cluster::start();
+            let cluster = tests::peers::Postgres::start();
             let mut run = crate::postgres::Run::new(&cluster);
             $($(run.add(concat!(stringify!($noun), "::", stringify!($name)), crate::$noun::$name);)+)+
             run.finish().await;

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use catalog::{Catalog, ErrorKind, domains};
 use sqlx::Connection as _;
+use tests::peers::Postgres;
 
 use crate::fixture::{domain, sqlite, wait};
-use crate::postgres::{Cluster, psql};
 use crate::quotas::{all_is_counted, something_of_everything};
 
 const NEWER: &str = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
@@ -99,7 +99,7 @@ async fn another_process_only_delays_a_writer() {
 }
 
 /// What PostgreSQL promises when it is opened: called with the cluster that all its promises share.
-pub(crate) async fn on_postgres(cluster: &Cluster) {
+pub(crate) async fn on_postgres(cluster: &Postgres) {
     // Several nodes that start at once bring the schema up to date once.
     let url = cluster.database("opening");
     let nodes: Vec<_> = (0..6).map(|_| Catalog::connect(&url)).collect();
@@ -114,9 +114,9 @@ pub(crate) async fn on_postgres(cluster: &Cluster) {
     // Every text column sorts bytewise, as another client sees it.
     let odd = "SELECT count(*) FROM information_schema.columns WHERE table_schema = 'public' AND data_type = 'text' \
                AND table_name <> '_sqlx_migrations' AND collation_name IS DISTINCT FROM 'C'";
-    assert_eq!(psql(cluster, "opening", odd).trim(), "0");
+    assert_eq!(cluster.psql("opening", odd).trim(), "0");
     assert_eq!(
-        psql(cluster, "opening", "SELECT 'a' < 'B'").trim(),
+        cluster.psql("opening", "SELECT 'a' < 'B'").trim(),
         "t",
         "the cluster itself sorts as a dictionary does"
     );
@@ -124,20 +124,19 @@ pub(crate) async fn on_postgres(cluster: &Cluster) {
     let catalog = Catalog::connect(&url).await.unwrap();
     let projects = something_of_everything(&catalog).await;
     catalog.close().await;
-    psql(cluster, "opening", UNCOUNTED);
+    cluster.psql("opening", UNCOUNTED);
     let catalog = Catalog::connect(&url).await.unwrap();
     all_is_counted(&catalog, projects).await;
     catalog.close().await;
 
-    psql(cluster, "opening", &format!("{NEWER}, 0)"));
+    cluster.psql("opening", &format!("{NEWER}, 0)"));
     for _ in 0..2 {
         let error = Catalog::connect(&url).await.unwrap_err();
         assert!(error.to_string().contains("newer Molde: it has schema version 7000"), "{error}");
     }
     let error = Catalog::connect(&cluster.url("no_such_database")).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Other, "{error}");
-    psql(
-        cluster,
+    cluster.psql(
         "postgres",
         "CREATE DATABASE latin ENCODING 'SQL_ASCII' LOCALE_PROVIDER libc LOCALE 'C' TEMPLATE template0",
     );

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use catalog::chunks::{Location, add_pack, forget, relocate};
+use catalog::chunks::{Location, add_pack, forget, forget_all, relocate};
 use catalog::{Catalog, Error, ErrorKind, Result, Tx, contents, images, objects, projects, quotas};
 use model::images::ImageState;
 use model::quotas::{Quota, Resource};
@@ -168,12 +168,12 @@ pub(crate) async fn stored_bytes_are_what_the_chunks_take(catalog: Catalog) {
 
     let mut tx = catalog.write().await.unwrap();
     let listed = [(mine.uuid(), id(0, 1)), (mine.uuid(), id(0, 2)), (theirs.uuid(), id(0, 1))];
-    forget(&mut tx, first, &listed).await.unwrap();
+    forget(&mut tx, &listed.map(|(domain, id)| (domain, id, first))).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!((stored(mine).await, stored(theirs).await), (14 + u64::from(u32::MAX), 0));
     for (pack, left) in [(second, u64::from(u32::MAX)), (moved, 0)] {
         let mut tx = catalog.write().await.unwrap();
-        forget(&mut tx, pack, &[]).await.unwrap();
+        forget_all(&mut tx, pack).await.unwrap();
         tx.commit().await.unwrap();
         assert_eq!(stored(mine).await, left);
     }

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use model::packs::PackState;
 use uuid::Uuid;
 
-use super::CollectOptions;
 use super::live::Live;
+use super::pace::Pacer;
 use super::report::Collected;
+use super::{CollectOptions, FOOTER};
 use crate::backend::Backend;
 use crate::index::{Moved, PackRow, Session, Snapshot};
 use crate::pack::{self, PackBuilder, PackEntry, SealedBlob};
@@ -20,6 +21,7 @@ use crate::{Error, ErrorKind, Result};
 struct Copying<'a> {
     store: &'a Store,
     session: Session,
+    pacer: &'a Pacer,
     open: PackBuilder,
     /// Where the blobs of the open pack come from, in its order.
     from: Vec<Uuid>,
@@ -31,7 +33,7 @@ impl Store {
         &self,
         snapshot: &Snapshot,
         live: &Live,
-        options: &CollectOptions,
+        (options, pacer): (&CollectOptions, &Pacer),
         collected: &mut Collected,
     ) -> Result<()> {
         let mut candidates: Vec<(u64, &PackRow)> = snapshot
@@ -47,7 +49,8 @@ impl Store {
         }
         candidates.sort_by_key(|(live, row)| live.saturating_mul(1000) / row.size.max(1));
         let writing = Writing::begin(self, Uuid::now_v7()).await?;
-        let mut copying = Copying { store: self, session: writing.session, open: self.new_pack(), from: Vec::new() };
+        let mut copying =
+            Copying { store: self, session: writing.session, pacer, open: self.new_pack(), from: Vec::new() };
         for (bytes, row) in candidates {
             if collected.compacted.bytes + bytes > options.compact_bytes {
                 break;
@@ -61,7 +64,6 @@ impl Store {
                 }
                 Err(error) => return Err(error),
             }
-            tokio::time::sleep(options.pause).await;
         }
         copying.close().await
     }
@@ -91,8 +93,10 @@ impl Copying<'_> {
     async fn pack(&mut self, row: &PackRow, live: &Live) -> Result<u64> {
         let mut copied = 0;
         let backend = self.store.backend();
+        self.pacer.take(FOOTER.0, FOOTER.1).await;
         let (_, entries) = pack::read_footer(backend, row.id, self.store.descriptor().store).await?;
         for entry in entries.iter().filter(|entry| live.contains(row.id, entry.location.offset)) {
+            self.pacer.take(1, entry.location.stored.into()).await;
             match read_blob(backend, entry).await {
                 Ok(stored) => self.blob(entry, stored).await?,
                 Err(error) if row.damaged && error.kind() == ErrorKind::Corrupt => continue,
@@ -127,6 +131,7 @@ impl Copying<'_> {
         }
         let full = std::mem::replace(&mut self.open, self.store.new_pack()).finish();
         let from = std::mem::take(&mut self.from);
+        self.pacer.take(1, full.size).await;
         self.store.backend().put(&pack::name(full.id), full.parts).await?;
         let moved: Vec<Moved> = full
             .entries

@@ -8,7 +8,9 @@ use std::sync::Arc;
 use futures::{StreamExt, TryStreamExt, stream};
 use uuid::Uuid;
 
+use super::FOOTER;
 use super::live::Live;
+use super::pace::Pacer;
 use crate::blob::{BlobId, Kind, ZERO_ID};
 use crate::cache::Cache;
 use crate::fetch::{misplaced, not_indexed};
@@ -19,13 +21,14 @@ use crate::pack::{self, PackEntry};
 use crate::store::Store;
 use crate::{Error, Result};
 
-/// Segments that are followed at once. Each holds 66 KiB and 1024 places.
-const SEGMENTS: usize = 8;
+/// Segments that are followed at once. Each holds 66 KiB and 1024 places, and keeps a connection to the catalog busy.
+const SEGMENTS: usize = 2;
 /// Footers that are held: manifests of one time lie in few packs.
 const FOOTERS_HELD: usize = 32;
 
 struct Walker<'a> {
     store: &'a Store,
+    pacer: &'a Pacer,
     footers: Cache<Uuid, Arc<Vec<PackEntry>>>,
 }
 
@@ -40,8 +43,8 @@ struct Marker<'a> {
 ///
 /// # Errors
 /// `Corrupt` names the content and the first blob that cannot be followed.
-pub(super) async fn mark(store: &Store, heads: &[&[u8]]) -> Result<Live> {
-    let walker = Walker { store, footers: Cache::new(FOOTERS_HELD) };
+pub(super) async fn mark(store: &Store, heads: &[&[u8]], pacer: &Pacer) -> Result<Live> {
+    let walker = Walker { store, pacer, footers: Cache::new(FOOTERS_HELD) };
     let mut marker = Marker { walker, live: Live::default(), followed: HashSet::new() };
     for bytes in heads {
         let head = HeadFields::parse(bytes)?;
@@ -88,10 +91,14 @@ impl Walker<'_> {
     async fn refs(&self, domain: Uuid, kind: Kind, id: BlobId) -> Result<(Location, Vec<BlobId>)> {
         let location = self.store.find(domain, &[id]).await?[0].ok_or_else(|| not_indexed(kind, &id))?.location;
         let entry = Entry { id, ..Entry::zero() };
+        self.pacer.take(1, location.stored.into()).await;
         let (place, stored) = self.store.fetch_stored_node(kind, &entry, location).await?;
         let wrong = |message: &str| misplaced(kind, &place, Error::corrupt(message));
         let (backend, store) = (self.store.backend(), self.store.descriptor().store);
-        let load = async { Ok(Arc::new(pack::read_footer(backend, location.pack, store).await?.1)) };
+        let load = async {
+            self.pacer.take(FOOTER.0, FOOTER.1).await;
+            Ok(Arc::new(pack::read_footer(backend, location.pack, store).await?.1))
+        };
         let entries = self.footers.get(location.pack, load).await.map_err(|e| misplaced(kind, &place, e))?;
         let found = entries.binary_search_by_key(&location.offset, |entry| entry.location.offset);
         let entry = found.ok().map(|at| entries[at]).ok_or_else(|| wrong("the footer does not list it there"))?;

@@ -8,7 +8,7 @@ use model::packs::{PackEvent, PackState, Standing};
 use uuid::Uuid;
 
 use super::{
-    Found, Index, IndexError, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot, Strays, Verdict,
+    Found, Index, IndexError, Judgement, Keeping, Location, Moved, PackRow, Recording, Session, Snapshot, Strays,
 };
 use crate::blob::BlobId;
 
@@ -121,6 +121,19 @@ impl State {
         })
     }
 
+    fn judge(&mut self, Judgement { row, verdict, blobs }: &Judgement) -> Option<Standing> {
+        let last_session = self.last_session;
+        let known = self.packs.get_mut(&row.id).filter(|known| known.standing == row.standing)?;
+        known.standing = row.judged(*verdict, last_session)?;
+        let standing = known.standing;
+        if standing.state == PackState::Deleting {
+            let listed: HashSet<_> = blobs.iter().collect();
+            self.blobs
+                .retain(|blob, location| location.pack != row.id || !(listed.is_empty() || listed.contains(blob)));
+        }
+        Some(standing)
+    }
+
     fn move_pack(&mut self, pack: Uuid, event: PackEvent) -> Option<Standing> {
         let row = self.packs.get_mut(&pack)?;
         row.standing = row.standing.after(event)?;
@@ -230,30 +243,16 @@ impl Index for MemoryIndex {
         })
     }
 
-    async fn judge(
-        &self,
-        row: &PackRow,
-        verdict: Verdict,
-        blobs: &[(Uuid, BlobId)],
-    ) -> Result<Option<Standing>, IndexError> {
+    async fn judge(&self, packs: &[Judgement]) -> Result<Vec<Option<Standing>>, IndexError> {
         let mut state = self.state();
-        let last_session = state.last_session;
-        let Some(known) = state.packs.get_mut(&row.id).filter(|known| known.standing == row.standing) else {
-            return Ok(None);
-        };
-        let Some(standing) = row.judged(verdict, last_session) else { return Ok(None) };
-        known.standing = standing;
-        if standing.state == PackState::Deleting {
-            let listed: HashSet<_> = blobs.iter().collect();
-            state
-                .blobs
-                .retain(|blob, location| location.pack != row.id || !(listed.is_empty() || listed.contains(blob)));
-        }
-        Ok(Some(standing))
+        Ok(packs.iter().map(|pack| state.judge(pack)).collect())
     }
 
-    async fn remove_pack(&self, pack: Uuid) -> Result<(), IndexError> {
-        self.state().packs.remove(&pack);
+    async fn remove_packs(&self, packs: &[Uuid]) -> Result<(), IndexError> {
+        let mut state = self.state();
+        for pack in packs {
+            state.packs.remove(pack);
+        }
         Ok(())
     }
 

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chunks::{
-    Backend, CollectOptions, Collected, ErrorKind, Fate, Index, MemoryBackend, MemoryIndex, PackRow, Store, Verdict,
+    Backend, CollectOptions, Collected, ErrorKind, Fate, Index, Judgement, MemoryBackend, MemoryIndex, Pace, PackRow,
+    Store, Verdict,
 };
 use keys::Kms;
 use model::packs::PackState;
 use uuid::Uuid;
 
 use crate::support::{CHUNK, DOMAIN, Mortal, MortalBackend, SEGMENT, kms, noise, read_all, small, write};
+use crate::watched::WatchedBackend;
 use crate::watched_index::WatchedIndex;
 
 struct Place {
@@ -176,7 +178,9 @@ async fn a_reader_of_what_is_kept_revives_and_raises_an_alarm_when_it_had_to() {
         for pack in place.packs().await {
             for _ in 0..times {
                 let oldest_session = place.index.snapshot().await.unwrap().oldest_session;
-                place.index.judge(&row(pack).await, Verdict::Unreferenced { oldest_session }, &[]).await.unwrap();
+                let verdict = Verdict::Unreferenced { oldest_session };
+                let judgement = Judgement { row: row(pack).await, verdict, blobs: Vec::new() };
+                place.index.judge(&[judgement]).await.unwrap();
             }
         }
     };
@@ -316,4 +320,32 @@ async fn a_collector_may_die_at_any_call() {
         }
         assert!(calls > 60, "only {calls} calls were cut");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_asks_the_backend_for_no_more_than_it_may() {
+    let (backend, index) = (WatchedBackend::new(), Arc::new(MemoryIndex::new()));
+    let store = Store::open(backend.clone(), index, kms(), small()).await.unwrap();
+    let gone = write(&store, DOMAIN, &noise(1, 16 * SEGMENT)).await;
+    let part = store.slice(&gone.bytes, 0..5 * SEGMENT as u64, Uuid::now_v7()).await.unwrap();
+    store.forget(gone.content).await.unwrap();
+    backend.take();
+    // Manifests are followed, packs copied and removed.
+    let mut did = Collected::default();
+    for (pace, by) in [(Pace { requests: 1, bytes: 0 }, 1), (Pace { requests: 0, bytes: 1024 }, 1024)] {
+        for _ in 0..2 {
+            let begun = tokio::time::Instant::now();
+            did = store.collect(&CollectOptions { compact_below: 100, pace, ..plain() }).await.unwrap();
+            let seconds = begun.elapsed().as_secs_f64();
+            let calls = backend.take();
+            let calls: Vec<_> = calls.iter().filter(|(verb, ..)| *verb != "list").collect();
+            let used = if by == 1 { calls.len() as u64 } else { calls.iter().map(|(.., bytes)| bytes).sum() };
+            // The last one is not waited for, and a footer may be shorter than it is taken for.
+            let last = 70_000.0 / by as f64;
+            assert!(used as f64 / by as f64 <= seconds + last.max(2.0), "{used} by {by} in {seconds} s: {did:?}");
+            assert!(seconds > 1.0, "{used} by {by} in {seconds} s: {did:?}");
+        }
+    }
+    assert!(did.removed.count > 0, "{did:?}");
+    assert!(read_all(&store, &part.bytes).await.unwrap() == noise(1, 5 * SEGMENT));
 }

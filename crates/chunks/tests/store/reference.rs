@@ -246,7 +246,7 @@ impl Model {
 
     async fn try_open(&mut self, death: Option<Death>) -> Result<()> {
         let (backend, watch) = self.ground.open(death).await?;
-        let index = Arc::new(WatchedIndex { inner: Arc::clone(&self.index), watch });
+        let index = Arc::new(WatchedIndex { inner: self.index.clone(), watch });
         let store = Store::open(Arc::clone(&backend), index, Arc::clone(&self.keys), small()).await?;
         self.open = Some((store, backend));
         Ok(())

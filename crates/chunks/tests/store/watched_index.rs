@@ -1,11 +1,10 @@
-//! An index in memory behind a watch, which may let it die, or lie.
+//! An index behind a watch, which may let it die, or lie.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use chunks::{
-    BlobId, Found, Index, IndexError, Keeping, Location, MemoryIndex, Moved, PackRow, Recording, Session, Snapshot,
-    Strays, Verdict,
+    BlobId, Found, Index, IndexError, Judgement, Keeping, Location, Moved, Recording, Session, Snapshot, Strays,
 };
 use model::packs::Standing;
 use uuid::Uuid;
@@ -21,11 +20,14 @@ pub(crate) trait Watch: Send + Sync {
 
     /// Changes what the index answers.
     fn found(&self, _found: &mut [Option<Found>]) {}
+
+    /// Changes what a mark believes.
+    fn read(&self, _snapshot: &mut Snapshot) {}
 }
 
 /// A watched index.
 pub(crate) struct WatchedIndex<W: ?Sized> {
-    pub(crate) inner: Arc<MemoryIndex>,
+    pub(crate) inner: Arc<dyn Index>,
     pub(crate) watch: Arc<W>,
 }
 
@@ -90,15 +92,17 @@ impl<W: Watch + ?Sized> Index for WatchedIndex<W> {
     }
 
     async fn snapshot(&self) -> Answer<Snapshot> {
-        self.pass(self.inner.snapshot()).await
+        let mut snapshot = self.pass(self.inner.snapshot()).await?;
+        self.watch.read(&mut snapshot);
+        Ok(snapshot)
     }
 
-    async fn judge(&self, row: &PackRow, verdict: Verdict, blobs: &[(Uuid, BlobId)]) -> Answer<Option<Standing>> {
-        self.pass(self.inner.judge(row, verdict, blobs)).await
+    async fn judge(&self, packs: &[Judgement]) -> Answer<Vec<Option<Standing>>> {
+        self.pass(self.inner.judge(packs)).await
     }
 
-    async fn remove_pack(&self, pack: Uuid) -> Answer<()> {
-        self.pass(self.inner.remove_pack(pack)).await
+    async fn remove_packs(&self, packs: &[Uuid]) -> Answer<()> {
+        self.pass(self.inner.remove_packs(packs)).await
     }
 
     async fn relocate(&self, session: Session, pack: Uuid, size: u64, moved: &[Moved]) -> Answer<bool> {

@@ -11,6 +11,8 @@
 //! [collection]
 //! every_hours = 6                             # 0: garbage is only collected when `molde store gc` asks for it
 //! stray_days = 7                              # how long an object that no record names is kept
+//! bytes_per_second = "64 MiB"                 # the most that a collection reads and writes; "0": no limit
+//! requests_per_second = 300                   # the most that it reads, writes and removes; 0: no limit
 //!
 //! [scrub]
 //! days = 30                                   # in so many days every byte of the store is read back once; 0: never
@@ -40,6 +42,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use chunks::Pace;
 use model::quotas::Resource;
 use serde::{Deserialize, Deserializer};
 
@@ -70,11 +73,24 @@ pub(crate) struct Collection {
     pub(crate) every_hours: u32,
     /// Days after which a head that no record names is removed.
     pub(crate) stray_days: u32,
+    /// Bytes that a collection reads and writes in a second at most; 0 for no limit.
+    #[serde(deserialize_with = "store::bytes")]
+    bytes_per_second: u64,
+    /// Calls to the store in a second at most; 0 for no limit.
+    requests_per_second: u32,
+}
+
+impl Collection {
+    /// Returns the limits of one collection.
+    pub(crate) fn pace(self) -> Pace {
+        Pace { bytes: self.bytes_per_second, requests: self.requests_per_second }
+    }
 }
 
 impl Default for Collection {
     fn default() -> Self {
-        Self { every_hours: 6, stray_days: 7 }
+        // Half of a slow disk, and a tenth of what object stores grant for one prefix.
+        Self { every_hours: 6, stray_days: 7, bytes_per_second: 64 << 20, requests_per_second: 300 }
     }
 }
 
@@ -256,6 +272,15 @@ mod tests {
             let error = limits(&format!("[quota]\n{bad}\n")).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
+    }
+
+    #[test]
+    fn collection_is_limited_unless_told_otherwise() {
+        let pace = |text: &str| toml::from_str::<Config>(text).map(|config| config.collection.pace());
+        assert_eq!(pace("").unwrap(), Pace { bytes: 64 << 20, requests: 300 });
+        let written = "[collection]\nbytes_per_second = \"1 GiB\"\nrequests_per_second = 0\n";
+        assert_eq!(pace(written).unwrap(), Pace { bytes: 1 << 30, requests: 0 });
+        assert!(pace("[collection]\nbytes_per_second = \"fast\"\n").is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use catalog::Catalog;
-use chunks::{Options, Store};
+use chunks::{Options, Pace, Store};
 use jiff::{SignedDuration, Timestamp};
 use keys::LocalKms;
 use model::identity::{Principal, Project, Role, User};
@@ -90,6 +90,7 @@ impl Fixture {
             node: NODE.into(),
             job_workers: 1,
             collect_seconds: 0,
+            collect_pace: Pace::default(),
             scrub_days: 0,
             quotas,
             nbd_socket: folder.path().join("nbd.sock"),
