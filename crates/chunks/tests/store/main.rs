@@ -20,6 +20,7 @@ mod reuse;
 mod round_trips;
 mod scrub;
 mod support;
+mod transfer;
 mod usage;
 mod watched;
 mod watched_index;
