@@ -6,6 +6,7 @@
 #![expect(clippy::print_stderr, reason = "this crate is the one that talks to a person")]
 
 mod bucket;
+mod bundle;
 mod client;
 pub mod credentials;
 mod disk_file;
@@ -24,6 +25,7 @@ mod report;
 mod s3;
 mod server;
 mod store;
+mod transfer;
 
 use clap::{Args, Subcommand};
 
