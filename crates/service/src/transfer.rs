@@ -20,6 +20,7 @@ use model::{ContentId, ImageId, ProjectId};
 use tokio::sync::Mutex;
 
 use crate::content;
+use crate::digest::{Digesting, Digests, Wanted};
 use crate::error::{Error, ErrorKind, Result};
 use crate::policy;
 use crate::service::Service;
@@ -29,6 +30,8 @@ use crate::uploads::{UploadAt, check_number};
 pub const IDS_MAX: usize = 8192;
 /// Named chunks that are looked up at once.
 const KNOWN_AT_ONCE: usize = 1024;
+/// Zeros that are digested as they come; a run of that length is in memory for it.
+const ZEROS_DIGESTED: u64 = 16 << 20;
 /// Pieces that are read from images ahead of the writer, and kept beside them.
 const READ_AHEAD: usize = 4;
 /// Images that one body may copy from: what is open of each takes memory.
@@ -125,7 +128,7 @@ impl Transfer<'_> {
         policy::require(who, Role::Member, "put objects")?;
         check_number(number)?;
         self.0.uploads().find(who, at).await?;
-        let (id, head) = keep_pieces(self.0, who, who.project.id, pieces).await?;
+        let (id, head, _) = keep_pieces(self.0, who, who.project.id, pieces, None).await?;
         let etag = hex::encode(head.tag()?);
         let content = content::record(self.0, who.project.id, id, head);
         let part = Part { number, content: id, size: content.length, etag, created_at: self.0.now() };
@@ -148,22 +151,30 @@ impl Transfer<'_> {
 }
 
 /// Makes a content of pieces and returns its durable head. On any failure nothing is left but chunks that nobody refers to.
+///
+/// The digests that are wanted are returned where all bytes came along: what was only named passes nowhere.
 pub(crate) async fn keep_pieces(
     service: &Service,
     who: &Principal,
     project: ProjectId,
     pieces: Pieces,
-) -> Result<(ContentId, chunks::Head)> {
+    wanted: Option<Wanted>,
+) -> Result<(ContentId, chunks::Head, Option<Digests>)> {
     let id = ContentId::new();
     let writer = service.parts.store.writer(project.uuid(), id.uuid()).await?;
     let sources = Sources { service, who, open: Mutex::default() };
     let mut loaded = pin!(pieces.map(|piece| sources.load(piece)).buffered(READ_AHEAD));
-    let mut receiver = Receiver { chunk_size: service.parts.store.chunk_size(), writer, known: Vec::new() };
+    let (chunk_size, digesting) = (service.parts.store.chunk_size(), wanted.map(Digesting::start));
+    let mut receiver = Receiver { chunk_size, writer, known: Vec::new(), digesting };
     while let Some(piece) = loaded.next().await {
         receiver.take(piece?).await?;
     }
     receiver.grant().await?;
-    Ok((id, receiver.writer.finish().await?))
+    let digests = match receiver.digesting {
+        Some(digesting) => Some(digesting.finish().await?),
+        None => None,
+    };
+    Ok((id, receiver.writer.finish().await?, digests))
 }
 
 /// Takes pieces in order.
@@ -172,11 +183,14 @@ struct Receiver {
     writer: chunks::Writer,
     /// Named chunks that are not looked up yet.
     known: Vec<ChunkId>,
+    /// Nothing once bytes were not seen.
+    digesting: Option<Digesting>,
 }
 
 impl Receiver {
     async fn take(&mut self, piece: Piece) -> Result<()> {
         if let Piece::Known(id) = piece {
+            self.digesting = None;
             self.known.push(id);
             return if self.known.len() < KNOWN_AT_ONCE { Ok(()) } else { self.grant().await };
         }
@@ -184,12 +198,38 @@ impl Receiver {
         self.writer.check_whole().map_err(asked)?;
         match piece {
             Piece::Known(_) | Piece::Copy { .. } => {}
-            Piece::Zeros(length) => self.writer.write_zeros(length).await.map_err(asked)?,
+            Piece::Zeros(length) => {
+                self.writer.write_zeros(length).await.map_err(asked)?;
+                self.digest_zeros(length).await?;
+            }
             Piece::Data(bytes) => {
                 check_length(bytes.len() as u64, self.chunk_size)?;
+                self.digest(&bytes).await?;
                 self.writer.write(bytes).await.map_err(asked)?;
             }
-            Piece::Packed { plain, frame } => self.writer.write_packed(frame, plain).await.map_err(asked)?,
+            Piece::Packed { plain, frame } => {
+                let bytes = self.writer.write_packed(frame, plain).await.map_err(asked)?;
+                self.digest(&bytes).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn digest(&self, bytes: &Bytes) -> Result<()> {
+        match &self.digesting {
+            Some(digesting) => digesting.update(bytes).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Adds zeros to the digests. A run of them that takes more than a moment ends those: they are made later, where the
+    /// work can be stopped.
+    async fn digest_zeros(&mut self, length: u64) -> Result<()> {
+        if length > ZEROS_DIGESTED {
+            self.digesting = None;
+        }
+        if self.digesting.is_some() {
+            self.digest(&vec![0; length as usize].into()).await?;
         }
         Ok(())
     }

@@ -36,21 +36,22 @@ impl Writer {
         Ok(Vec::new())
     }
 
-    /// Appends one chunk of `plain` bytes that come as a zstd frame.
+    /// Appends one chunk of `plain` bytes that come as a zstd frame, and returns the bytes.
     ///
     /// # Errors
     /// `Invalid` when the frame opens to anything else, or the chunk is longer than chunks are, or not the last and shorter.
-    pub async fn write_packed(&mut self, frame: Bytes, plain: u32) -> Result<()> {
+    pub async fn write_packed(&mut self, frame: Bytes, plain: u32) -> Result<Bytes> {
         self.check_whole()?;
         if plain > self.store.chunk_size() {
             return Err(Error::invalid(format!("a chunk has at most {} bytes, not {plain}", self.store.chunk_size())));
         }
         let opened = self.store.cpu().run(move || zstd::bulk::decompress(&frame, plain as usize)).await;
-        let bytes = opened.map_err(|e| Error::invalid("a chunk does not decompress").with_source(e))?;
+        let bytes = Bytes::from(opened.map_err(|e| Error::invalid("a chunk does not decompress").with_source(e))?);
         if bytes.len() != plain as usize {
             return Err(Error::invalid(format!("a chunk opens to {} bytes instead of {plain}", bytes.len())));
         }
-        self.write(bytes.into()).await
+        self.write(bytes.clone()).await?;
+        Ok(bytes)
     }
 
     /// Fails unless what was appended so far is a whole number of chunks.

@@ -62,11 +62,18 @@ async fn keep(service: &Service, image: &Image, held: &Held, sent: Sent) -> Resu
         Sent::Pieces(who, pieces) => {
             let asking = check.clone();
             let pieces = Box::pin(pieces.map(move |piece| asking().and(piece)));
-            let (content, head) = transfer::keep_pieces(service, &who, image.project, pieces).await?;
+            let kept = transfer::keep_pieces(service, &who, image.project, pieces, Some(Wanted::All)).await?;
+            let (content, head, digests) = kept;
             let content = content::record(service, image.project, content, head);
-            // Chunks that were only named have passed nowhere, so all are read for the image's checksums.
-            let digests = content::digest(service, &content, Wanted::All, check).await;
-            Ok(Kept { digests: content::or_forget(service, content.id, digests).await?, content })
+            let digests = match digests {
+                Some(digests) => digests,
+                // Chunks that were only named have passed nowhere, so all bytes are read for the image's checksums.
+                None => {
+                    let read = content::digest(service, &content, Wanted::All, check).await;
+                    content::or_forget(service, content.id, read).await?
+                }
+            };
+            Ok(Kept { content, digests })
         }
     }
 }
