@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "this crate is the one that talks to a person")]
 
+mod blocking;
 mod bucket;
 mod bundle;
 mod client;

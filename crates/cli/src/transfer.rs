@@ -21,6 +21,7 @@ use serde_json::Value;
 use tokio::sync::mpsc;
 use url::Url;
 
+use crate::blocking::blocking;
 use crate::client::{Client, accept, read_json, unreachable};
 use crate::error::{Failure, Result};
 use crate::job::escape;
@@ -199,8 +200,7 @@ impl<'c> Transfer<'c> {
     /// Hashes the chunks of a group and asks which are missing: the others become names.
     async fn prepare(&self, origin: &Arc<dyn Origin>, group: Group) -> Result<(Vec<Run>, Sent)> {
         let (origin, key) = (Arc::clone(origin), self.key);
-        let hashed = tokio::task::spawn_blocking(move || pieces::hash(&*origin, &key, group)).await;
-        let mut runs = hashed.map_err(|error| Failure::new("hashing ended unexpectedly").caused_by(&error))??;
+        let mut runs = blocking(move || pieces::hash(&*origin, &key, group)).await??;
         let mut sent = Sent::default();
         let mut named: Vec<(&mut Run, Id)> = runs.iter_mut().filter_map(|(run, id)| id.map(|id| (run, id))).collect();
         for named in named.chunks_mut(self.offer_max) {

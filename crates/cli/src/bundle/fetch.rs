@@ -9,6 +9,7 @@ use reqwest::header::RANGE;
 use reqwest::{Method, Response, StatusCode};
 
 use super::file::BundleWriter;
+use crate::blocking::blocking;
 use crate::client::{Client, send, unreachable};
 use crate::error::{Failure, Result};
 use crate::job::escape;
@@ -148,11 +149,10 @@ async fn copy_range<W: std::io::Write>(
     if answer.status() != StatusCode::PARTIAL_CONTENT {
         return Err(Failure::new("the server does not send ranges of an image"));
     }
-    let made = cut(answer, chunks).map_ok(async |(wanted, bytes)| {
-        let made = tokio::task::spawn_blocking(move || make(wanted, chunk_size, bytes)).await;
-        made.map_err(|error| Failure::new("compressing ended unexpectedly").caused_by(&error))
-    });
-    let mut made = std::pin::pin!(made.try_buffered(AT_ONCE));
+    let made = cut(answer, chunks)
+        .map_ok(|(wanted, bytes)| blocking(move || make(wanted, chunk_size, bytes)))
+        .try_buffered(AT_ONCE);
+    let mut made = std::pin::pin!(made);
     while let Some(made) = made.try_next().await? {
         match made {
             Made::Base { offset, length, hash } => {

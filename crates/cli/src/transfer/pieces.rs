@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::error::{Failure, Result};
+use crate::blocking::blocking;
+use crate::error::Result;
 
 /// zstd level of what is sent: the fastest that is worth its time.
 const LEVEL: i32 = 1;
@@ -133,10 +134,7 @@ pub(crate) fn joined(runs: Vec<Run>) -> impl Iterator<Item = Piece> {
 pub(crate) async fn load(origin: Arc<dyn Origin>, piece: Piece, compress: bool) -> Result<Bytes> {
     match piece {
         Piece::Ready(bytes) => Ok(bytes.into()),
-        Piece::Chunk(chunk) => {
-            let made = tokio::task::spawn_blocking(move || encode(&*origin, chunk, compress)).await;
-            made.map_err(|error| Failure::new("reading ended unexpectedly").caused_by(&error))?.map(Bytes::from)
-        }
+        Piece::Chunk(chunk) => Ok(blocking(move || encode(&*origin, chunk, compress)).await??.into()),
     }
 }
 
