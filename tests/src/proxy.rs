@@ -17,6 +17,13 @@ impl Proxy {
     /// Starts a proxy before the server at `address`, which is `http://HOST:PORT`.
     #[must_use]
     pub fn start(address: &str) -> Self {
+        Self::start_hiding(address, None)
+    }
+
+    /// Starts a proxy before the server at `address` that makes another word of the same length of every `word`, so that
+    /// the server looks as if it did not know what that stands for.
+    #[must_use]
+    pub fn start_hiding(address: &str, word: Option<&'static str>) -> Self {
         let target = Arc::new(Mutex::new(host(address)));
         let now = Arc::clone(&target);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -29,8 +36,8 @@ impl Proxy {
                 let (Ok(client), Ok(server)) = (client, TcpStream::connect(target)) else { continue };
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let counter = Arc::clone(&counter);
-                std::thread::spawn(move || pass(from, to, &counter));
-                std::thread::spawn(move || pass(server, client, &AtomicU64::new(0)));
+                std::thread::spawn(move || pass(from, to, &counter, word));
+                std::thread::spawn(move || pass(server, client, &AtomicU64::new(0), None));
             }
         });
         Self { address, sent, target }
@@ -52,10 +59,15 @@ fn host(address: &str) -> String {
     address.strip_prefix("http://").unwrap().to_owned()
 }
 
-/// Passes bytes on until one side ends, then ends the other.
-fn pass(mut from: TcpStream, mut to: TcpStream, counter: &AtomicU64) {
+/// Passes bytes on until one side ends, then ends the other; `hidden` does not get through where it arrives in one piece.
+fn pass(mut from: TcpStream, mut to: TcpStream, counter: &AtomicU64, hidden: Option<&str>) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = from.read(&mut buffer) {
+        if let Some(word) = hidden
+            && let Some(at) = buffer[..count].windows(word.len()).position(|found| found == word.as_bytes())
+        {
+            buffer[at..at + word.len()].fill(b'x');
+        }
         counter.fetch_add(count as u64, Ordering::Relaxed);
         if to.write_all(&buffer[..count]).is_err() {
             break;

@@ -61,6 +61,11 @@ impl Domain {
         *blake3::keyed_hash(&self.id_keys[kind as usize - 1], plain).as_bytes()
     }
 
+    /// Returns the key of which the ids of chunks are made.
+    pub(crate) fn chunk_id_key(&self) -> &BlobKey {
+        &self.id_keys[Kind::Chunk as usize - 1]
+    }
+
     /// Returns the key of a blob that is sealed now, under the current generation.
     pub(crate) fn new_key(&self, id: &BlobId) -> BlobKey {
         blob_key(&self.current, id)

@@ -37,6 +37,7 @@ mod slice;
 mod splice;
 mod store;
 mod trace;
+mod transfer;
 mod usage;
 mod verify;
 mod writer;

@@ -79,7 +79,11 @@ impl Client {
 
 /// Sends a request; an answer that is no success becomes the sentence in it.
 pub(crate) async fn send(request: RequestBuilder) -> Result<Response> {
-    let answer = request.send().await.map_err(|error| unreachable(&error))?;
+    accept(request.send().await.map_err(|error| unreachable(&error))?).await
+}
+
+/// Passes an answer on that is a success; another becomes the sentence in it.
+pub(crate) async fn accept(answer: Response) -> Result<Response> {
     if answer.status().is_success() {
         return Ok(answer);
     }
@@ -100,7 +104,7 @@ pub(crate) fn unreachable(error: &reqwest::Error) -> Failure {
         .caused_by(std::error::Error::source(error).unwrap_or(error))
 }
 
-async fn read_json(answer: Response) -> Result<Value> {
+pub(crate) async fn read_json(answer: Response) -> Result<Value> {
     let bytes = answer.bytes().await.map_err(|error| unreachable(&error))?;
     if bytes.is_empty() {
         return Ok(Value::Null);

@@ -35,6 +35,13 @@ impl Failure {
         self
     }
 
+    /// Adds what the reader can do about it, where nothing better is known.
+    #[must_use]
+    pub(crate) fn or_hint(mut self, hint: &str) -> Self {
+        self.hint.get_or_insert_with(|| hint.to_owned());
+        self
+    }
+
     /// Adds the chain of causes of an error.
     #[must_use]
     pub fn caused_by(mut self, error: &dyn std::error::Error) -> Self {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use disk::{FileSource, Format, Source};
 use futures::TryStreamExt;
+use indicatif::ProgressBar;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use reqwest::{Body, Method};
 use serde_json::{Map, Value, json};
@@ -19,6 +20,7 @@ use crate::job::{escape, told_job, wait};
 use crate::nbd_export::{Life, serve};
 use crate::object::{download, split};
 use crate::output::{Column, Output, plain};
+use crate::transfer::{self, FileOrigin, Origin, Transfer};
 use crate::{passphrase, progress, report};
 
 const COLUMNS: &[Column] = &[
@@ -122,7 +124,7 @@ pub struct Create {
     /// Make it from this object: BUCKET/KEY
     #[arg(long, value_name = "BUCKET/KEY", required_unless_present = "file", conflicts_with = "file")]
     from: Option<String>,
-    /// Upload this local file and keep it as it is
+    /// Upload this local file and keep it as it is; what your project has already is not sent
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
     /// The file's format, or that of the file in it where it is compressed; found out where it is not told
@@ -294,18 +296,12 @@ async fn create_from_file(client: &Client, output: Output, create: Create, file:
     ] {
         body.insert(name.into(), value);
     }
-    let opened = File::open(file)
-        .await
-        .map_err(|error| Failure::new(format!("cannot read `{}`", file.display())).caused_by(&error))?;
-    let length = opened.metadata().await?.len();
-    let image = client.send(Method::POST, "/v2/images", &Value::Object(body)).await?;
-    let id = id(&image);
+    let length = std::fs::metadata(file)
+        .map_err(|error| Failure::new(format!("cannot read `{}`", file.display())).caused_by(&error))?
+        .len();
+    let id = id(&client.send(Method::POST, "/v2/images", &Value::Object(body)).await?);
     let bar = progress::bytes(&create.name, length);
-    let told = bar.clone();
-    let bytes = ReaderStream::with_capacity(opened, READ).inspect_ok(move |piece| told.inc(piece.len() as u64));
-    let request = client.request(Method::PUT, &format!("/v2/images/{id}/file")).await?;
-    let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
-    let sent = send(request.body(Body::wrap_stream(bytes))).await;
+    let sent = send_file(client, &id, file, length, &bar).await;
     bar.finish_and_clear();
     if let Err(failure) = sent {
         // An image whose bytes were refused is of no use to the person who typed one command.
@@ -313,6 +309,24 @@ async fn create_from_file(client: &Client, output: Output, create: Create, file:
         return Err(failure);
     }
     output.show(&get(client, &id).await?)
+}
+
+/// Sends a file as the bytes of an image; as chunks where that may save anything and the server takes them.
+async fn send_file(client: &Client, id: &str, file: &Path, length: u64, bar: &ProgressBar) -> Result<()> {
+    if length > transfer::WHOLE_MAX
+        && let Some(transfer) = Transfer::open(client).await?
+    {
+        let origin = FileOrigin::open(file)?;
+        let (planned, origin): (_, Arc<dyn Origin>) = (origin.clone(), Arc::new(origin));
+        let groups = || planned.groups(transfer.chunk_size(), transfer::GROUP);
+        return transfer.put_image(id, &origin, groups, |done| bar.set_position(done)).await.map(drop);
+    }
+    let opened = File::open(file).await?;
+    let told = bar.clone();
+    let bytes = ReaderStream::with_capacity(opened, READ).inspect_ok(move |piece| told.inc(piece.len() as u64));
+    let request = client.request(Method::PUT, &format!("/v2/images/{id}/file")).await?;
+    let request = request.header(CONTENT_TYPE, "application/octet-stream").header(CONTENT_LENGTH, length);
+    send(request.body(Body::wrap_stream(bytes))).await.map(drop)
 }
 
 /// Finds out the format of a local file. One in no known format must at least look like a disk, so that a text file
@@ -407,7 +421,7 @@ async fn list(client: &Client, name: Option<&str>) -> Result<Vec<Value>> {
     }
 }
 
-async fn get(client: &Client, id: &str) -> Result<Value> {
+pub(crate) async fn get(client: &Client, id: &str) -> Result<Value> {
     client.get(&format!("/v2/images/{}", escape(id))).await
 }
 
@@ -428,7 +442,7 @@ pub(crate) async fn find(client: &Client, image: &str) -> Result<Value> {
     }
 }
 
-fn id(image: &Value) -> String {
+pub(crate) fn id(image: &Value) -> String {
     image["id"].as_str().unwrap_or_default().to_owned()
 }
 

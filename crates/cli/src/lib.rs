@@ -5,7 +5,9 @@
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stderr, reason = "this crate is the one that talks to a person")]
 
+mod blocking;
 mod bucket;
+mod bundle;
 mod client;
 pub mod credentials;
 mod disk_file;
@@ -24,6 +26,7 @@ mod report;
 mod s3;
 mod server;
 mod store;
+mod transfer;
 
 use clap::{Args, Subcommand};
 

@@ -15,6 +15,7 @@ use crate::nbd_export::{Life, serve};
 use crate::output::{Output, plain};
 use crate::progress;
 use crate::s3::S3;
+use crate::transfer::Sent;
 
 /// Zeros are left as holes in blocks of this many bytes.
 const HOLE: usize = 64 << 10;
@@ -22,7 +23,7 @@ const HOLE: usize = 64 << 10;
 /// What can be done with objects.
 #[derive(Debug, Subcommand)]
 pub enum Object {
-    /// Put a file into a bucket; run it again to resume an interrupted one
+    /// Put a file into a bucket; what your project has already is not sent. Run it again to resume an interrupted one
     Put {
         /// Where to: BUCKET/KEY, or BUCKET/ to keep the file's name
         to: String,
@@ -104,10 +105,11 @@ async fn put(s3: &S3<'_>, output: Output, to: &str, file: &Path) -> Result<()> {
     let to = if to.ends_with('/') { format!("{to}{name}") } else { to.to_owned() };
     let (bucket, key) = split(&to)?;
     let bar = progress::bytes(name, metadata.len());
-    s3.put(bucket, key, file, metadata.len(), &bar).await?;
+    let Sent { sent, known } = s3.put(bucket, key, file, metadata.len(), &bar).await?;
     bar.finish_and_clear();
-    let text = format!("`{to}` has {} bytes", metadata.len());
-    output.done(&text, &json!({"bucket": bucket, "key": key, "size": metadata.len()}))
+    let size = metadata.len();
+    let text = format!("`{to}` has {size} bytes: {sent} were sent, {known} were there already, the rest are zeros");
+    output.done(&text, &json!({"bucket": bucket, "key": key, "size": size, "sent": sent, "known": known}))
 }
 
 /// Splits `BUCKET/KEY`. A key with a segment `.` or `..` is refused: every URL parser would tidy it away, and name

@@ -1,9 +1,11 @@
 //! The S3 endpoint: buckets and objects, signed by the access key.
 //!
 //! A large file goes in parts, a few at a time, and what has arrived is found again after an interruption: the id of
-//! the upload is kept in a small file until the object is whole, and the server tells which parts it has.
+//! the upload is kept in a small file until the object is whole. A server that takes chunks gets each part as chunks, of
+//! which it has those that arrived; another one tells which parts it has.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{StreamExt, TryStreamExt, stream};
@@ -23,6 +25,7 @@ use url::Url;
 
 use crate::client::{Client, between, send, unreachable};
 use crate::error::{Failure, Result};
+use crate::transfer::{self, FileOrigin, Origin, Sent, Transfer};
 
 /// How long a signed request may take to begin.
 const SIGNED_FOR: Duration = Duration::from_secs(3600);
@@ -135,13 +138,59 @@ impl<'c> S3<'c> {
     }
 
     /// Sends a file; `bar` hears of every byte.
-    pub(crate) async fn put(&self, bucket: &str, key: &str, path: &Path, length: u64, bar: &ProgressBar) -> Result<()> {
+    pub(crate) async fn put(
+        &self,
+        bucket: &str,
+        key: &str,
+        path: &Path,
+        length: u64,
+        bar: &ProgressBar,
+    ) -> Result<Sent> {
+        if length > transfer::WHOLE_MAX
+            && let Some(transfer) = Transfer::open(self.client).await?
+        {
+            return self.put_chunks(&transfer, bucket, key, path, length, bar).await;
+        }
         if length > WHOLE_MAX {
             return self.put_parts(bucket, key, path, length, bar).await;
         }
         let bucket = self.bucket(bucket)?;
         let url = bucket.put_object(Some(&self.credentials), key).sign(SIGNED_FOR);
-        self.send_range(url, path, 0, length, bar).await.map(drop)
+        self.send_range(url, path, 0, length, bar).await?;
+        Ok(Sent { sent: length, known: 0 })
+    }
+
+    /// Sends a file as parts of chunks. All parts are sent again when an upload is resumed: what arrived is only named.
+    async fn put_chunks(
+        &self,
+        transfer: &Transfer<'_>,
+        bucket_name: &str,
+        key: &str,
+        path: &Path,
+        length: u64,
+        bar: &ProgressBar,
+    ) -> Result<Sent> {
+        let bucket = self.bucket(bucket_name)?;
+        let note = Note::of(&self.endpoint, bucket_name, key, path, length);
+        let (upload, _) = self.begin_or_resume(&bucket, key, &note).await?;
+        let chunks = length.div_ceil(transfer.chunk_size().into());
+        let file = FileOrigin::open(path)?;
+        let groups = file.groups(transfer.chunk_size(), transfer::GROUP.max(chunks.div_ceil(PARTS_MAX)));
+        let origin: Arc<dyn Origin> = Arc::new(file);
+        let parts = stream::iter((1..).zip(groups)).map(|(number, group)| {
+            let (origin, at) = (&origin, (bucket_name, key, upload.as_str()));
+            async move {
+                let group = group?;
+                let bytes = group.iter().map(transfer::Run::length).sum();
+                let put = transfer.put_part(at, number, origin, group).await?;
+                bar.inc(bytes);
+                Ok(put)
+            }
+        });
+        let parts: Vec<(String, Sent)> = parts.buffered(AT_ONCE).try_collect().await.map_err(again)?;
+        self.complete(&bucket, key, &upload, &parts).await?;
+        note.forget();
+        Ok(Sent::sum(parts.into_iter().map(|(_, sent)| sent)))
     }
 
     async fn send_range(&self, url: Url, path: &Path, offset: u64, length: u64, bar: &ProgressBar) -> Result<Response> {
@@ -154,7 +203,14 @@ impl<'c> S3<'c> {
         send(request.body(Body::wrap_stream(bytes))).await
     }
 
-    async fn put_parts(&self, bucket_name: &str, key: &str, path: &Path, length: u64, bar: &ProgressBar) -> Result<()> {
+    async fn put_parts(
+        &self,
+        bucket_name: &str,
+        key: &str,
+        path: &Path,
+        length: u64,
+        bar: &ProgressBar,
+    ) -> Result<Sent> {
         let bucket = self.bucket(bucket_name)?;
         let size = part_size(length);
         let note = Note::of(&self.endpoint, bucket_name, key, path, length);
@@ -170,32 +226,31 @@ impl<'c> S3<'c> {
                     && md5_of(path, offset, bytes).await? == *etag
                 {
                     bar.inc(bytes);
-                    return Ok(etag.clone());
+                    return Ok((etag.clone(), Sent { sent: 0, known: bytes }));
                 }
                 let url = bucket.upload_part(Some(&self.credentials), key, number, upload).sign(SIGNED_FOR);
                 let answer = self.send_range(url, path, offset, bytes, bar).await?;
                 let etag = answer.headers().get(ETAG).and_then(|etag| etag.to_str().ok());
-                etag.map(|etag| etag.trim_matches('"').to_owned())
-                    .ok_or_else(|| Failure::new(format!("the server gave no ETag for part {number}")))
+                let etag = etag.ok_or_else(|| Failure::new(format!("the server gave no ETag for part {number}")))?;
+                Ok((etag.trim_matches('"').to_owned(), Sent { sent: bytes, known: 0 }))
             }
         });
-        let etags: Vec<String> = parts.buffered(AT_ONCE).try_collect().await.map_err(|failure: Failure| {
-            failure.with_hint("run the same command again: what has arrived is not sent twice")
-        })?;
-        let complete = CompleteMultipartUpload::new(
-            &bucket,
-            Some(&self.credentials),
-            key,
-            &upload,
-            etags.iter().map(String::as_str),
-        );
+        let parts: Vec<(String, Sent)> = parts.buffered(AT_ONCE).try_collect().await.map_err(again)?;
+        self.complete(&bucket, key, &upload, &parts).await?;
+        note.forget();
+        Ok(Sent::sum(parts.into_iter().map(|(_, sent)| sent)))
+    }
+
+    /// Makes the object of its parts, in order.
+    async fn complete(&self, bucket: &Bucket, key: &str, upload: &str, parts: &[(String, Sent)]) -> Result<()> {
+        let etags = parts.iter().map(|(etag, _)| etag.as_str());
+        let complete = CompleteMultipartUpload::new(bucket, Some(&self.credentials), key, upload, etags);
         let (url, body) = (complete.sign(SIGNED_FOR), complete.body());
         let answer = text(send(self.client.http.post(url).body(body)).await?).await?;
         // S3 may answer 200 and tell the failure in the body.
         if answer.contains("<Error>") {
             return Err(Failure::new("the server could not join the parts").with_hint("run the same command again"));
         }
-        note.forget();
         Ok(())
     }
 
@@ -262,6 +317,11 @@ impl Note {
             let _ = std::fs::remove_file(path);
         }
     }
+}
+
+/// Adds what to do after an upload that broke off, unless the server knows better.
+fn again(failure: Failure) -> Failure {
+    failure.or_hint("run the same command again: what has arrived is not sent twice")
 }
 
 /// Bytes of a part: a multiple of 1 MiB that needs at most 10 000 parts.

@@ -5,6 +5,7 @@ use indicatif::HumanBytes;
 use reqwest::Method;
 use serde_json::{Value, json};
 
+use crate::bundle::{BUNDLE_HELP, Bundle, UNBUNDLE_HELP, Unbundle};
 use crate::client::Client;
 use crate::error::Result;
 use crate::job::{told_job, wait};
@@ -62,6 +63,12 @@ pub enum Store {
     },
     /// Allow collection again after an alarm; verify the store first
     ClearAlarm,
+    /// Write an image to one file, NOT encrypted, to be carried to another server
+    #[command(after_help = BUNDLE_HELP)]
+    Bundle(Bundle),
+    /// Make an image from a bundle
+    #[command(after_help = UNBUNDLE_HELP)]
+    Unbundle(Unbundle),
 }
 
 impl Store {
@@ -91,6 +98,8 @@ impl Store {
                 let answer = client.send(Method::POST, "/molde/v1/store/clear-alarm", &json!({})).await?;
                 output.done("collection may go on", &answer["store"])
             }
+            Self::Bundle(bundle) => bundle.run(client, output).await,
+            Self::Unbundle(unbundle) => unbundle.run(client, output).await,
         }
     }
 }

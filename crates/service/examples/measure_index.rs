@@ -256,7 +256,7 @@ async fn collection(database: &Database, count: u64) -> Result<()> {
     let kms = Arc::new(LocalKms::open_or_create(&folder.path().join("master.key"))?);
     let backend = Arc::new(MemoryBackend::new());
     // So that a pack has about as many chunks as one of 16 MiB has: each is sealed in some 310 bytes here.
-    let options = Options { chunk_size: CHUNK, segment_chunks: 1024, pack_length: 32 * 310 };
+    let options = Options { chunk_size: CHUNK, segment_chunks: 1024, pack_length: 32 * 310, opened: None };
     // SQLite is filled in memory, where a commit waits for nothing, and then copied to where it belongs.
     let memory = Database::Sqlite(PathBuf::from(format!("/dev/shm/molde-bench-{}.db", std::process::id())));
     let filling = if matches!(database, Database::Sqlite(_)) { &memory } else { database };

@@ -271,6 +271,22 @@ pub(crate) async fn keep_stream(service: &Service, project: ProjectId, body: Inc
     Ok(Kept { content: record(service, project, id, head), digests })
 }
 
+/// Reads a content for its digests; `check` may end that at every piece.
+pub(crate) async fn digest(
+    service: &Service,
+    content: &Content,
+    wanted: Wanted,
+    check: impl Fn() -> Result<()>,
+) -> Result<Digests> {
+    let reader = service.parts.store.reader(&content.head).await?;
+    let (digesting, mut pieces) = (Digesting::start(wanted), std::pin::pin!(reader.stream(0..content.length)));
+    while let Some(bytes) = pieces.next().await {
+        check()?;
+        digesting.update(&bytes?).await?;
+    }
+    digesting.finish().await
+}
+
 /// Makes the record of a content whose head is durable.
 pub(crate) fn record(service: &Service, project: ProjectId, id: ContentId, head: chunks::Head) -> Content {
     Content { id, project, length: head.length, head: head.bytes, created_at: service.now() }

@@ -20,9 +20,11 @@ use crate::image_state::{active, move_to, save};
 use crate::jobs::create_image::CreateImage;
 use crate::jobs::export_image::ExportImage;
 use crate::jobs::lease::Lease;
-use crate::jobs::{record::new_job, run, sealed, uploading};
+use crate::jobs::uploading::{self, Sent};
+use crate::jobs::{record::new_job, run, sealed};
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
+use crate::transfer::Pieces;
 use crate::{policy, quotas};
 
 /// Most GiB that `min_disk` may ask for, and MiB that `min_ram` may (2^31 - 1, Glance's own bound).
@@ -172,6 +174,15 @@ impl Images<'_> {
 
     /// Keeps the bytes of a queued image as they come and makes it Active; back to Queued if they fail.
     pub async fn upload(&self, who: &Principal, id: ImageId, body: Incoming) -> Result<Image> {
+        self.receive(who, id, Sent::Bytes(body)).await
+    }
+
+    /// Like [`Images::upload`] for bytes that come as pieces.
+    pub(crate) async fn upload_pieces(&self, who: &Principal, id: ImageId, pieces: Pieces) -> Result<Image> {
+        self.receive(who, id, Sent::Pieces(who.clone(), pieces)).await
+    }
+
+    async fn receive(&self, who: &Principal, id: ImageId, sent: Sent) -> Result<Image> {
         let mut tx = self.0.parts.catalog.write().await?;
         let mut image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
         if image.disk_format.is_none() || image.container_format.is_none() {
@@ -188,7 +199,7 @@ impl Images<'_> {
         let held = lease.keep(self.0.clone());
         // On a task of its own: a client that hangs up must not stop the work half way through its end.
         let service = self.0.clone();
-        let received = tokio::spawn(async move { uploading::receive(&service, image, held, body).await });
+        let received = tokio::spawn(async move { uploading::receive(&service, image, held, sent).await });
         received.await.map_err(|failed| Error::internal("the upload ended unexpectedly", failed))?
     }
 

@@ -33,6 +33,7 @@ mod service;
 mod stats;
 mod store;
 mod streams;
+mod transfer;
 mod uploads;
 
 pub use buckets::Buckets;
@@ -56,4 +57,5 @@ pub use service::{Parts, Service, Settings};
 pub use stats::{ContentStats, ProjectStats, Sizes, StoreStats};
 pub use store::{Store, StoreState};
 pub use streams::{ByteStream, Download, Incoming, Range};
+pub use transfer::{ChunkId, ChunkIds, IDS_MAX, Piece, Pieces, Terms, Transfer};
 pub use uploads::{PartTag, UploadAt, Uploads};

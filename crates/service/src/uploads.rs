@@ -68,12 +68,8 @@ impl Uploads<'_> {
     /// Keeps a part; it replaces an earlier one of the same number.
     pub async fn put_part(&self, who: &Principal, at: UploadAt<'_>, number: u32, body: Incoming) -> Result<Part> {
         policy::require(who, Role::Member, "put objects")?;
-        if !(1..=PART_MAX).contains(&number) {
-            return Err(Error::invalid(format!("a part has a number from 1 to {PART_MAX}, not {number}")));
-        }
-        let mut tx = self.0.parts.catalog.read().await?;
-        at.find(&mut tx, who).await?;
-        drop(tx);
+        check_number(number)?;
+        self.find(who, at).await?;
         let Kept { content, digests } = content::keep_stream(self.0, who.project.id, body, Wanted::Md5).await?;
         let part = Part {
             number,
@@ -152,7 +148,19 @@ impl Uploads<'_> {
         Ok(())
     }
 
-    async fn add_part(&self, who: &Principal, at: UploadAt<'_>, content: &Content, part: &Part) -> Result<()> {
+    /// Returns an upload that is not finished.
+    pub(crate) async fn find(&self, who: &Principal, at: UploadAt<'_>) -> Result<Upload> {
+        at.find(&mut self.0.parts.catalog.read().await?, who).await
+    }
+
+    /// Records a part whose content is durable.
+    pub(crate) async fn add_part(
+        &self,
+        who: &Principal,
+        at: UploadAt<'_>,
+        content: &Content,
+        part: &Part,
+    ) -> Result<()> {
         let mut tx = self.0.parts.catalog.write().await?;
         // Asked again: the upload may have been completed or aborted while the part was on its way.
         at.find(&mut tx, who).await?;
@@ -202,6 +210,14 @@ impl UploadAt<'_> {
             Error::not_found("upload", name).with_hint("it may have been completed or aborted")
         })
     }
+}
+
+/// Fails unless a part may have this number.
+pub(crate) fn check_number(number: u32) -> Result<()> {
+    if (1..=PART_MAX).contains(&number) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("a part has a number from 1 to {PART_MAX}, not {number}")))
 }
 
 /// Removes an upload with its parts; returns the contents that nothing refers to any more.

@@ -1,5 +1,7 @@
 //! The command line, from outside: the main job, every other command, exit codes, files of the first start.
 
+mod bundles;
+mod chunks;
 mod disk_files;
 mod files;
 mod main_job;

@@ -9,6 +9,7 @@ mod jobs;
 mod quotas;
 mod servers;
 mod store;
+mod transfer;
 mod wire;
 
 use axum::extract::{Request, State};
@@ -28,6 +29,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/images", post(images::create))
         .route("/molde/v1/images/{id}/export", post(images::export))
         .route("/molde/v1/images/{id}/inspect", get(images::inspect))
+        .route("/molde/v1/images/{id}/chunks", get(transfer::image_chunks))
         .route("/molde/v1/jobs", get(jobs::list))
         .route("/molde/v1/jobs/{id}", get(jobs::show))
         .route("/molde/v1/jobs/{id}/cancel", post(jobs::cancel))
@@ -55,6 +57,10 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/store/stats", get(store::stats))
         .route("/molde/v1/store/verify", post(store::verify))
         .route("/molde/v1/store/rebuild", post(store::rebuild))
+        .route("/molde/v1/transfer", get(transfer::terms))
+        .route("/molde/v1/transfer/offer", post(transfer::offer))
+        .route("/molde/v1/transfer/parts/{number}", put(transfer::put_part))
+        .route("/molde/v1/transfer/images/{id}", put(transfer::put_image))
         .route_layer(from_fn_with_state(state.clone(), guard));
     Router::new()
         .route("/molde/v1", get(about))

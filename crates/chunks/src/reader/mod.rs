@@ -276,6 +276,14 @@ impl Reader {
         self.0.root_entries.get(index as usize).cloned().unwrap_or_else(Entry::zero)
     }
 
+    pub(crate) fn chunk_count(&self) -> u64 {
+        self.len().div_ceil(self.chunk_size())
+    }
+
+    pub(crate) fn chunks_per_segment(&self) -> u64 {
+        self.0.store.descriptor().segment_chunks.into()
+    }
+
     /// Returns how many chunks a segment has.
     pub(crate) fn segment_chunks(&self, index: u64) -> u64 {
         self.segment_length(index).div_ceil(self.chunk_size())

@@ -15,6 +15,7 @@
 
 mod append;
 mod finish;
+mod known;
 mod packer;
 mod writing;
 

@@ -21,6 +21,7 @@ mod round_trips;
 mod scrub;
 mod small_reads;
 mod support;
+mod transfer;
 mod usage;
 mod watched;
 mod watched_index;

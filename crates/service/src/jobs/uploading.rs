@@ -8,6 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use catalog::{Tx, images, jobs};
 use futures::StreamExt;
+use model::identity::Principal;
 use model::images::{Image, ImageState};
 use model::jobs::JobState;
 use model::{ContentId, DiskFormat, ImageId};
@@ -23,14 +24,20 @@ use crate::jobs::stop::Stop;
 use crate::policy::no_image;
 use crate::service::Service;
 use crate::streams::Incoming;
+use crate::transfer::{self, Pieces};
+
+/// How an image's bytes come.
+pub(crate) enum Sent {
+    /// As they are.
+    Bytes(Incoming),
+    /// As pieces, which this principal has sent.
+    Pieces(Principal, Pieces),
+}
 
 /// Receives an image's bytes and makes it Active; back to Queued, and nothing left, if that fails.
-pub(crate) async fn receive(service: &Service, image: Image, held: Held, body: Incoming) -> Result<Image> {
+pub(crate) async fn receive(service: &Service, image: Image, held: Held, sent: Sent) -> Result<Image> {
     let id = image.id;
-    let shared = held.shared();
-    let pieces = body.stream.map(move |piece| shared.check().map_err(|_| stopped(id)).and(piece));
-    let body = Incoming { stream: Box::pin(pieces), ..body };
-    let received = match content::keep_stream(service, image.project, body, Wanted::All).await {
+    let received = match keep(service, &image, &held, sent).await {
         Ok(kept) => {
             let content = kept.content.id;
             content::or_forget(service, content, finish(service, id, &held, kept).await).await
@@ -41,6 +48,34 @@ pub(crate) async fn receive(service: &Service, image: Image, held: Held, body: I
         give_up(service, id, &held, error).await;
     }
     received
+}
+
+/// Keeps the bytes, with all their digests.
+async fn keep(service: &Service, image: &Image, held: &Held, sent: Sent) -> Result<Kept> {
+    let (id, shared) = (image.id, held.shared());
+    let check = move || shared.check().map_err(|_| stopped(id));
+    match sent {
+        Sent::Bytes(body) => {
+            let stream = Box::pin(body.stream.map(move |piece| check().and(piece)));
+            content::keep_stream(service, image.project, Incoming { stream, ..body }, Wanted::All).await
+        }
+        Sent::Pieces(who, pieces) => {
+            let asking = check.clone();
+            let pieces = Box::pin(pieces.map(move |piece| asking().and(piece)));
+            let kept = transfer::keep_pieces(service, &who, image.project, pieces, Some(Wanted::All)).await?;
+            let (content, head, digests) = kept;
+            let content = content::record(service, image.project, content, head);
+            let digests = match digests {
+                Some(digests) => digests,
+                // Chunks that were only named have passed nowhere, so all bytes are read for the image's checksums.
+                None => {
+                    let read = content::digest(service, &content, Wanted::All, check).await;
+                    content::or_forget(service, content.id, read).await?
+                }
+            };
+            Ok(Kept { content, digests })
+        }
+    }
 }
 
 /// Makes an image Active with the bytes that were kept.

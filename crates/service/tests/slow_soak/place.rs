@@ -20,7 +20,7 @@ use crate::watched_index::{Watch, WatchedIndex};
 
 /// Chunks of 4 KiB, segments of 8, packs of 64 KiB: every border is near, and a content is in several packs.
 pub(crate) const CHUNK: u64 = 4096;
-const OPTIONS: Options = Options { chunk_size: CHUNK as u32, segment_chunks: 8, pack_length: 64 << 10 };
+const OPTIONS: Options = Options { chunk_size: CHUNK as u32, segment_chunks: 8, pack_length: 64 << 10, opened: None };
 /// A process that was killed is missed after these seconds, so that collection goes on; one that is held up is as well.
 pub(crate) const LEASE_SECONDS: u32 = 4;
 const KEPT_SECONDS: u32 = 6;

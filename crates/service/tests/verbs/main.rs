@@ -24,4 +24,5 @@ mod secrets;
 mod servers;
 mod shop;
 mod store;
+mod transfer;
 mod uploads;

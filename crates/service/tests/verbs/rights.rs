@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use compute::Power;
+use futures::stream;
 use model::exports::Exported;
 use model::identity::{Principal, Role};
 use model::images::Visibility;
@@ -13,11 +14,11 @@ use model::servers::ServerState;
 use model::{DiskFormat, ExportId, ImageId, JobId, ProjectId, ServerId, UploadId, UserId};
 use service::{
     Error, ErrorKind, Export, ImageChange, ImageFilter, JobQuery, ListObjects, NewExport, NewImage, NewServer, PartTag,
-    PutObject, Result, UploadAt,
+    Piece, Pieces, PutObject, Result, UploadAt,
 };
 
 use crate::fixture::{Fixture, from_object, new_image};
-use crate::payload::{body, disk};
+use crate::payload::{CHUNK, body, disk};
 
 /// The verbs, and in the order of [`Askers`] what they answer about a private thing of the first project:
 /// `o` done, `f` forbidden, `n` not found, `-` not in the list.
@@ -29,7 +30,10 @@ const PRIVATE: &[(&str, &str)] = &[
     ("image update", "ooof no"),
     ("image publish", "offf no"),
     ("image upload", "ooof no"),
+    ("image upload pieces", "ooof no"),
     ("image download", "oooo no"),
+    ("image chunks", "oooo no"),
+    ("image copy chunks", "ooof no"),
     ("image inspect", "oooo no"),
     ("image export", "ooof no"),
     ("image delete", "ooof no"),
@@ -47,10 +51,13 @@ const PRIVATE: &[(&str, &str)] = &[
     ("object delete", "ooof nn"),
     ("upload begin", "ooof nn"),
     ("upload put_part", "ooof nn"),
+    ("upload put_pieces", "ooof nn"),
     ("upload parts", "oooo nn"),
     ("upload list", "oooo nn"),
     ("upload complete", "ooof nn"),
     ("upload abort", "ooof nn"),
+    ("transfer terms", "ooof oo"),
+    ("transfer offer", "ooof oo"),
     ("server create", "ooof no"),
     ("server get", "oooo no"),
     ("server list", "oooo --"),
@@ -96,7 +103,10 @@ const SHOWN: &[(&str, &str)] = &[
     ("image update", "ooof fo"),
     ("image publish", "offf fo"),
     ("image upload", "ooof fo"),
+    ("image upload pieces", "ooof fo"),
     ("image download", "oooo oo"),
+    ("image chunks", "oooo oo"),
+    ("image copy chunks", "ooof oo"),
     ("image inspect", "oooo oo"),
     ("image export", "ooof oo"),
     ("image delete", "ooof fo"),
@@ -264,6 +274,8 @@ async fn ask(f: &Fixture, who: &Principal, verb: &str, things: &Things) -> Resul
         ("image", verb) => ask_images(f, who, verb, things).await,
         ("bucket" | "object", _) => ask_buckets(f, who, verb, things).await,
         ("upload", verb) => ask_uploads(f, who, verb, things).await,
+        ("transfer", "terms") => f.service.transfer().terms(who).await.map(|_| true),
+        ("transfer", "offer") => f.service.transfer().offer(who, &[[1; 32]]).await.map(|_| true),
         ("server", verb) => ask_servers(f, who, verb, things).await,
         ("export", verb) => ask_exports(f, who, verb, things).await,
         ("job", verb) => ask_jobs(f, who, verb, things).await,
@@ -310,6 +322,15 @@ async fn ask_images(f: &Fixture, who: &Principal, verb: &str, things: &Things) -
             images.update(who, id, set(Visibility::Public)).await.map(drop)
         }
         "upload" => images.upload(who, things.queued, body(&disk(1))).await.map(drop),
+        "upload pieces" => f.service.transfer().put_image(who, things.queued, data(&disk(1))).await.map(drop),
+        "chunks" => f.service.transfer().image_chunks(who, id, 0, 1).await.map(drop),
+        "copy chunks" => {
+            let (bytes, new) = (disk(1), images.create(who, new_image(DiskFormat::Raw)).await?);
+            let hash = *blake3::hash(&bytes[..CHUNK]).as_bytes();
+            let copy = Piece::Copy { image: id, offset: 0, length: CHUNK as u32, hash };
+            let pieces = Box::pin(stream::iter([Ok(copy)]));
+            f.service.transfer().put_image(who, new.id, pieces).await.map(drop)
+        }
         "download" => images.download(who, id).await.map(drop),
         "inspect" => images.inspect(who, id).await.map(drop),
         "export" => {
@@ -353,6 +374,7 @@ async fn ask_uploads(f: &Fixture, who: &Principal, verb: &str, things: &Things) 
     match verb {
         "begin" => uploads.begin(who, at.bucket, "new", PutObject::default()).await.map(drop),
         "put_part" => uploads.put_part(who, at, 2, body(b"x")).await.map(drop),
+        "put_pieces" => f.service.transfer().put_part(who, at, 2, data(b"x")).await.map(drop),
         "parts" => uploads.parts(who, at).await.map(drop),
         "list" => uploads.list(who, at.bucket).await.map(drop),
         "complete" => uploads.complete(who, at, vec![things.part.clone()]).await.map(drop),
@@ -393,6 +415,12 @@ async fn ask_exports(f: &Fixture, who: &Principal, verb: &str, things: &Things) 
         other => panic!("no verb `{other}`"),
     }?;
     Ok(true)
+}
+
+/// Returns bytes as pieces of one chunk each.
+fn data(bytes: &[u8]) -> Pieces {
+    let pieces: Vec<_> = bytes.chunks(CHUNK).map(|chunk| Ok(Piece::Data(chunk.to_vec().into()))).collect();
+    Box::pin(stream::iter(pieces))
 }
 
 fn new_export(of: Exported) -> NewExport {
