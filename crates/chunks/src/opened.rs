@@ -4,6 +4,8 @@
 //! memory what is used, nothing is there after the process, and nothing of it can be read by others. A chunk is kept when
 //! it is wanted for a small read the second time; CLOCK decides which one goes.
 //!
+//! Room on the disk is for what is kept for good: where there is little left, all of it is given back.
+//!
 //! A reader looks up a slot, reads and opens its pages without any lock: each filling of a slot has a number, which is
 //! in the nonce of its pages, so pages of another chunk that came to lie there meanwhile do not open.
 
@@ -26,6 +28,9 @@ const PAGE: usize = 4096;
 const SEALED_PAGE: usize = PAGE + TAG_LENGTH;
 /// Pages that a read opens at once at most; larger reads are better served by opening the chunk.
 const PAGES_MAX: usize = 16;
+
+/// Room that is left to others: a tenth of the file system, or so many bytes where that is less.
+const LEFT_MAX: u64 = 4 << 30;
 
 /// Where opened chunks are kept, and how many bytes of them.
 #[derive(Debug, Clone)]
@@ -115,7 +120,13 @@ impl Opened {
 
     /// Fills `buf` with the bytes of a chunk from `offset` on and returns true, if the chunk is here. For blocking threads.
     pub(crate) fn read(&self, id: &BlobId, offset: usize, buf: &mut [u8]) -> bool {
-        let read = self.find(id).is_some_and(|held| self.read_slot(held, offset, buf));
+        let end = offset + buf.len();
+        let is_small = end.div_ceil(PAGE) - offset / PAGE <= PAGES_MAX;
+        let held = self.find(id).filter(|held| is_small && end <= held.length);
+        let read = held.is_some_and(|held| self.read_slot(held, offset, buf));
+        if let Some(held) = held.filter(|_| !read) {
+            self.lose(id, held);
+        }
         let counter = if read { &self.hits } else { &self.misses };
         counter.fetch_add(1, Ordering::Relaxed);
         read
@@ -138,6 +149,16 @@ impl Opened {
         }
     }
 
+    /// Gives back all room on the disk.
+    pub(crate) fn clear(&self) {
+        let mut slots = self.lock();
+        slots.places.clear();
+        // Whoever reads or fills a slot at this moment finds that its pages do not open.
+        if let Err(error) = self.file.set_len(0) {
+            tracing::warn!(%error, "opened chunks cannot be given up");
+        }
+    }
+
     pub(crate) fn stats(&self) -> OpenedStats {
         let bytes = self.lock().places.len() as u64 * self.slot;
         OpenedStats { hits: self.hits.load(Ordering::Relaxed), misses: self.misses.load(Ordering::Relaxed), bytes }
@@ -155,9 +176,30 @@ impl Opened {
         Some(Held { slot: at, number: slot.number, length: slot.length })
     }
 
+    /// Forgets a chunk that did not open, unless it was kept anew.
+    fn lose(&self, id: &BlobId, held: Held) {
+        let mut slots = self.lock();
+        if slots.slots[held.slot].number == held.number && slots.places.get(id) == Some(&held.slot) {
+            slots.places.remove(id);
+        }
+    }
+
+    /// Returns whether little room is left where the file lies.
+    fn is_short_of_room(&self) -> bool {
+        rustix::fs::fstatvfs(&self.file).is_ok_and(|room| {
+            let (left, all) =
+                (room.f_bavail.saturating_mul(room.f_frsize), room.f_blocks.saturating_mul(room.f_frsize));
+            left < (all / 10).min(LEFT_MAX)
+        })
+    }
+
     /// Takes a slot for a chunk that is wanted the second time, and lets go of what lay there.
     fn take_slot(&self, id: &BlobId) -> Option<(usize, u64)> {
         if self.slots_max == 0 || self.failed.load(Ordering::Relaxed) {
+            return None;
+        }
+        if self.is_short_of_room() {
+            self.clear();
             return None;
         }
         let mut guard = self.lock();
@@ -200,13 +242,10 @@ impl Opened {
         self.file.write_all_at(&sealed, slot as u64 * self.slot)
     }
 
-    /// Reads pages of a slot; false where they are not those of its filling.
+    /// Reads pages of a slot, at most [`PAGES_MAX`]; false where they are not those of its filling.
     fn read_slot(&self, held: Held, offset: usize, buf: &mut [u8]) -> bool {
         let end = offset + buf.len();
         let pages = offset / PAGE..end.div_ceil(PAGE);
-        if pages.len() > PAGES_MAX || end > held.length {
-            return false;
-        }
         let stop = (pages.end * SEALED_PAGE).min(held.length + held.length.div_ceil(PAGE) * TAG_LENGTH);
         let start = pages.start * SEALED_PAGE;
         let mut sealed = [0; PAGES_MAX * SEALED_PAGE];
@@ -340,6 +379,25 @@ mod tests {
         opened.file.write_all_at(&page, second.slot as u64 * opened.slot + SEALED_PAGE as u64).unwrap();
         assert!(opened.read_slot(second, 0, &mut [0; PAGE]) && !opened.read_slot(second, PAGE, &mut [0; PAGE]));
         assert!(!opened.read(&one.0, 0, &mut [0; 1]) && first != second.slot as u64 * opened.slot);
+    }
+
+    #[test]
+    fn given_back_room_is_used_again() {
+        let opened = opened(3);
+        let chunks: Vec<_> = (0..3).map(|seed| chunk(seed, CHUNK as usize)).collect();
+        for round in 0..3 {
+            chunks.iter().for_each(|chunk| keep(&opened, chunk));
+            assert!(chunks.iter().all(|chunk| is_here(&opened, chunk)), "round {round}");
+            opened.clear();
+            assert_eq!((opened.stats().bytes, opened.file.metadata().unwrap().len()), (0, 0));
+            assert!(!chunks.iter().any(|chunk| is_here(&opened, chunk)));
+        }
+        // One whose pages are gone is not looked for again, and can be kept anew.
+        keep(&opened, &chunks[0]);
+        opened.file.set_len(0).unwrap();
+        assert!(!is_here(&opened, &chunks[0]));
+        keep(&opened, &chunks[0]);
+        assert!(is_here(&opened, &chunks[0]));
     }
 
     #[test]

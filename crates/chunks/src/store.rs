@@ -210,6 +210,13 @@ impl Store {
         self.0.opened.as_ref()
     }
 
+    /// Gives back what is only kept to be faster, because the disk is full.
+    pub(crate) fn give_back_room(&self) {
+        if let Some(opened) = self.opened() {
+            opened.clear();
+        }
+    }
+
     pub(crate) fn descriptor(&self) -> &Descriptor {
         &self.0.descriptor
     }

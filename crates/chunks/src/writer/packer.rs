@@ -75,7 +75,12 @@ impl Packer {
 
 /// Makes a pack durable, then its index rows.
 async fn write_pack(store: Store, domain: Uuid, session: Session, pack: FullPack) -> Result<()> {
-    store.backend().put(&pack::name(pack.id), pack.parts).await?;
+    if let Err(error) = store.backend().put(&pack::name(pack.id), pack.parts).await {
+        if error.kind() == ErrorKind::StorageFull {
+            store.give_back_room();
+        }
+        return Err(error);
+    }
     let blobs: Vec<_> = pack.entries.iter().map(|entry| (entry.domain, entry.id, entry.location)).collect();
     let recorded = store.index().add_pack(Some(session), pack.id, pack.size, &blobs).await;
     match recorded.map_err(|e| Error::index("record a pack", e))? {
