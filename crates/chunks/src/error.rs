@@ -60,7 +60,7 @@ impl Error {
     }
 
     /// Makes an error for a failed system call on `path`; `doing` completes "cannot ...". A full disk or an
-    /// exhausted quota becomes [`ErrorKind::StorageFull`]. For reading see [`Error::unread`].
+    /// exhausted quota becomes [`ErrorKind::StorageFull`]. For reading see `unread`.
     pub fn io(doing: &str, path: &Path, source: io::Error) -> Self {
         let path = path.display();
         match source.kind() {
