@@ -85,7 +85,7 @@ impl Store {
         }
         let pacer = Pacer::new(options.pace);
         let mut collected = self.pass(options, &pacer).await?;
-        if collected.sum(Fate::Condemned).count > 0 && !options.dry_run {
+        if collected.is_unfinished() && !options.dry_run {
             collected.follow(self.pass(options, &pacer).await?);
         }
         Ok(collected)

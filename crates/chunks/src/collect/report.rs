@@ -144,6 +144,12 @@ impl Collected {
         }
     }
 
+    /// Returns whether a mark that follows at once comes nearer to the end: packs wait for one, or may be garbage since
+    /// heads were removed.
+    pub(super) fn is_unfinished(&self) -> bool {
+        self.heads_removed > 0 || [Fate::Condemned, Fate::WaitsForMarks].iter().any(|fate| self.sum(*fate).count > 0)
+    }
+
     /// Returns how many packs had a fate, and their bytes.
     #[must_use]
     pub fn sum(&self, fate: Fate) -> Sum {

@@ -44,6 +44,19 @@ async fn collect(store: &Store) -> Collected {
 }
 
 #[tokio::test]
+async fn what_only_a_stray_head_leads_to_is_gone_after_two_runs() {
+    let place = Place::new().await;
+    let head = write(&place.store, DOMAIN, &noise(1, 3 * SEGMENT)).await;
+    // A process that died before it removed the head, or before it recorded the content.
+    place.index.forget(head.content).await.unwrap();
+    let first = collect(&place.store).await;
+    assert_eq!((first.heads_removed, first.removed.count), (1, 0));
+    assert!(collect(&place.store).await.removed.count > 0);
+    assert!(place.packs().await.is_empty() && place.index.is_empty());
+    assert!(place.backend.list("heads/").await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn garbage_is_gone_after_two_runs_and_nothing_else() {
     let place = Place::new().await;
     let shared = noise(1, 8 * SEGMENT);
