@@ -140,6 +140,8 @@ impl Opened {
             && !self.failed.swap(true, Ordering::Relaxed)
         {
             tracing::warn!(%error, "opened chunks cannot be kept; small reads are slower from now on");
+            // None will be kept any more, so what is there must not hold room that others lack.
+            self.clear();
         }
         let mut slots = self.lock();
         let filled = &mut slots.slots[slot];
