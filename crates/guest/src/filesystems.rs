@@ -1,6 +1,8 @@
 //! What lies in a partition: recognised by its superblock, and opened where there is a reader for it.
 
-pub(crate) mod ext;
+mod ext;
 pub(crate) mod fat;
+pub(crate) mod files;
+pub(crate) mod open;
 pub(crate) mod recognise;
 pub(crate) mod recognised;

@@ -8,8 +8,8 @@ use disk::source::Source;
 
 use crate::boot;
 use crate::budget::Budget;
-use crate::filesystems::ext::Ext;
 use crate::filesystems::fat;
+use crate::filesystems::open::{is_readable, open};
 use crate::filesystems::recognise::recognise;
 use crate::os;
 use crate::os::fstab::{self, Spec};
@@ -133,15 +133,14 @@ fn cannot_read(window: &Window, filesystem: &Filesystem, fault: &str) {
     window.budget().note(format!("The {kind} file system on {device} cannot be read: {}.", clean(fault.as_bytes())));
 }
 
-/// Opens the ext file systems, finds the root among them, and describes the system in it.
+/// Opens the file systems, finds the root among them, and describes the system in it.
 fn read_linux(volumes: &[Volume], report: &mut Report) {
-    let is_ext = |kind| matches!(kind, FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4);
-    let exts = volumes.iter().filter(|volume| is_ext(report.filesystems[volume.index].kind)).take(OPENED_MAX);
+    let readable = volumes.iter().filter(|volume| is_readable(report.filesystems[volume.index].kind));
     let mut trees = Vec::new();
-    for volume in exts {
+    for volume in readable.take(OPENED_MAX) {
         let filesystem = &report.filesystems[volume.index];
-        match Ext::open(&volume.window, &filesystem.device) {
-            Ok(ext) => trees.push((volume.index, Tree::new(ext, volume.window.budget().clone()))),
+        match open(&volume.window, filesystem.kind, &filesystem.device) {
+            Ok(files) => trees.push((volume.index, Tree::new(files, volume.window.budget().clone()))),
             Err(fault) => cannot_read(&volume.window, filesystem, &fault),
         }
     }
@@ -178,10 +177,10 @@ fn mount_others(tree: &mut Tree, root: usize, volumes: &[Volume], report: &mut R
             continue;
         }
         filesystem.mounted_at = Some(clean(entry.path.as_bytes()));
-        if matches!(filesystem.kind, FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4)
-            && let Ok(ext) = Ext::open(&volume.window, &filesystem.device)
+        if is_readable(filesystem.kind)
+            && let Ok(files) = open(&volume.window, filesystem.kind, &filesystem.device)
         {
-            tree.mount(&entry.path, ext);
+            tree.mount(&entry.path, files);
         }
     }
 }

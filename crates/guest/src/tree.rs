@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use crate::budget::Budget;
-use crate::filesystems::ext::{Ext, NodeKind};
+use crate::filesystems::files::{Files, Node, NodeKind};
 use crate::text::clean;
 
 const LINKS_MAX: usize = 32;
@@ -22,7 +22,7 @@ type Components = Vec<Vec<u8>>;
 
 /// Open file systems, joined.
 pub(crate) struct Tree {
-    root: Ext,
+    root: Rc<dyn Files>,
     /// The longest path first: it wins, so that the order of fstab does not matter.
     mounts: Vec<Mount>,
     budget: Rc<Budget>,
@@ -30,14 +30,13 @@ pub(crate) struct Tree {
 
 struct Mount {
     at: Components,
-    filesystem: Ext,
+    filesystem: Rc<dyn Files>,
 }
 
 /// Where a path leads.
 struct Place {
     components: Components,
-    kind: NodeKind,
-    length: u64,
+    node: Node,
 }
 
 fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
@@ -45,12 +44,12 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
 }
 
 impl Tree {
-    pub(crate) fn new(root: Ext, budget: Rc<Budget>) -> Self {
+    pub(crate) fn new(root: Rc<dyn Files>, budget: Rc<Budget>) -> Self {
         Self { root, mounts: Vec::new(), budget }
     }
 
     /// Lays `filesystem` over the folder at `path`.
-    pub(crate) fn mount(&mut self, path: &str, filesystem: Ext) {
+    pub(crate) fn mount(&mut self, path: &str, filesystem: Rc<dyn Files>) {
         self.mounts.push(Mount { at: split(path.as_bytes()).collect(), filesystem });
         self.mounts.sort_by_key(|mount| std::cmp::Reverse(mount.at.len()));
     }
@@ -67,7 +66,7 @@ impl Tree {
 
     /// Returns whether a folder stands at `path`, links followed.
     pub(crate) fn is_folder(&self, path: &str) -> bool {
-        self.find(path, true).is_some_and(|place| place.kind == NodeKind::Folder)
+        self.find(path, true).is_some_and(|place| place.node.kind == NodeKind::Folder)
     }
 
     /// Reads the configuration file at `path`; a note tells of one that is over [`CONFIG_MAX`].
@@ -83,12 +82,12 @@ impl Tree {
     /// Reads the file at `path` of at most `most` bytes.
     pub(crate) fn text(&self, path: &str, is_followed: bool, most: u64) -> Option<String> {
         let place = self.find(path, is_followed)?;
-        if place.kind != NodeKind::File {
+        if place.node.kind != NodeKind::File {
             self.budget.note(format!("{path} is not a regular file; it was not read."));
             return None;
         }
-        if place.length > most {
-            let length = place.length;
+        if place.node.length > most {
+            let length = place.node.length;
             self.budget.note(format!("{path} has {length} bytes, over the limit of {most}; it was not read."));
             return None;
         }
@@ -97,13 +96,13 @@ impl Tree {
 
     /// Reads the first `most` bytes of the regular file at `path`.
     pub(crate) fn head(&self, path: &str, most: usize) -> Option<Vec<u8>> {
-        let place = self.find(path, true).filter(|place| place.kind == NodeKind::File)?;
+        let place = self.find(path, true).filter(|place| place.node.kind == NodeKind::File)?;
         self.load(&place, most)
     }
 
     /// Returns at most `most` names in the folder at `path`, sorted; none where there is no folder.
     pub(crate) fn names(&self, path: &str, most: usize) -> Vec<String> {
-        let Some(place) = self.find(path, true).filter(|place| place.kind == NodeKind::Folder) else {
+        let Some(place) = self.find(path, true).filter(|place| place.node.kind == NodeKind::Folder) else {
             return Vec::new();
         };
         if !self.is_small(&place) {
@@ -118,7 +117,7 @@ impl Tree {
 
     fn load(&self, place: &Place, most: usize) -> Option<Vec<u8>> {
         let (filesystem, inner) = self.locate(&place.components);
-        self.told(filesystem.read(&inner, most), &place.components)
+        self.told(filesystem.read(&inner, 0, most), &place.components)
     }
 
     /// Walks `path` name by name; a link at its end is followed if `is_followed`.
@@ -127,7 +126,7 @@ impl Tree {
         let mut here = self.look(Vec::new())?;
         let mut links = 0;
         while let Some(name) = pending.pop_front() {
-            if here.kind != NodeKind::Folder || !self.is_small(&here) {
+            if here.node.kind != NodeKind::Folder || !self.is_small(&here) {
                 return None;
             }
             let mut components = here.components.clone();
@@ -138,13 +137,13 @@ impl Tree {
             }
             components.push(name);
             let next = self.look(components)?;
-            if next.kind != NodeKind::Link || (pending.is_empty() && !is_followed) {
+            if next.node.kind != NodeKind::Link || (pending.is_empty() && !is_followed) {
                 here = next;
                 continue;
             }
             links += 1;
             let (filesystem, inner) = self.locate(&next.components);
-            let target = self.told(filesystem.link(&inner, next.length), &next.components)?;
+            let target = self.told(filesystem.link(&inner, next.node.length), &next.components)?;
             split(&target).rev().for_each(|name| pending.push_front(name));
             if links > LINKS_MAX || pending.len() > COMPONENTS_MAX {
                 self.budget.note(format!("{path} leads over too many links; it was not read."));
@@ -160,19 +159,19 @@ impl Tree {
     fn look(&self, components: Components) -> Option<Place> {
         self.budget.check_time().ok()?;
         let (filesystem, inner) = self.locate(&components);
-        let (kind, length) = self.told(filesystem.stat(&inner), &components)??;
-        Some(Place { components, kind, length })
+        let node = self.told(filesystem.stat(&inner), &components)??;
+        Some(Place { components, node })
     }
 
     /// Returns the file system that holds `components`, and the path inside it.
-    fn locate(&self, components: &Components) -> (&Ext, Vec<u8>) {
+    fn locate(&self, components: &Components) -> (&dyn Files, Vec<u8>) {
         let mount = self.mounts.iter().find(|mount| components.starts_with(&mount.at));
         let (filesystem, depth) = mount.map_or((&self.root, 0), |mount| (&mount.filesystem, mount.at.len()));
-        (filesystem, [b"/", components[depth..].join(&b'/').as_slice()].concat())
+        (&**filesystem, [b"/", components[depth..].join(&b'/').as_slice()].concat())
     }
 
     fn is_small(&self, place: &Place) -> bool {
-        let is_small = Ext::is_folder_small(place.length);
+        let is_small = self.locate(&place.components).0.is_folder_small(place.node.length);
         if !is_small {
             self.budget.note(format!("The folder {} is too large to look into.", shown(&place.components)));
         }

@@ -10,6 +10,7 @@ use std::error::Error as StdError;
 use disk::error::Result;
 use ext4_view::{Ext4, Ext4Error, Ext4Read, File, Path};
 
+use super::files::{Files, Node, NodeKind};
 use super::recognised::{Recognised, uuid_text};
 use crate::budget::contain;
 use crate::fields::{le16, le32};
@@ -119,16 +120,7 @@ pub(super) fn recognise(bytes: &[u8]) -> Option<Recognised> {
     })
 }
 
-/// What a name stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum NodeKind {
-    File,
-    Folder,
-    Link,
-    Special,
-}
-
-/// An open file system. Paths are absolute, and must not lead over a link: `tree` resolves links.
+/// An open file system.
 pub(crate) struct Ext {
     view: Ext4,
 }
@@ -164,9 +156,10 @@ impl Ext {
         }
         load(reader(true))
     }
+}
 
-    /// Returns kind and length of what stands at `path`; none where nothing does.
-    pub(crate) fn stat(&self, path: &[u8]) -> std::result::Result<Option<(NodeKind, u64)>, String> {
+impl Files for Ext {
+    fn stat(&self, path: &[u8]) -> std::result::Result<Option<Node>, String> {
         let found = call(|| self.view.symlink_metadata(Path::try_from(path).map_err(|_| Ext4Error::MalformedPath)?));
         Ok(absent_is_none(found)?.map(|found| {
             let kind = match found.file_type() {
@@ -175,12 +168,11 @@ impl Ext {
                 ext4_view::FileType::Symlink => NodeKind::Link,
                 _ => NodeKind::Special,
             };
-            (kind, found.len())
+            Node { kind, length: found.len(), mode: found.mode(), uid: found.uid(), gid: found.gid() }
         }))
     }
 
-    /// Returns the target of the link at `path`, whose length [`Ext::stat`] told.
-    pub(crate) fn link(&self, path: &[u8], length: u64) -> std::result::Result<Vec<u8>, String> {
+    fn link(&self, path: &[u8], length: u64) -> std::result::Result<Vec<u8>, String> {
         if length > LINK_MAX {
             return Err(format!("a link of {length} bytes is over the limit"));
         }
@@ -188,13 +180,11 @@ impl Ext {
         target.map(|target| AsRef::<[u8]>::as_ref(&target).to_vec()).map_err(|error| error.to_string())
     }
 
-    /// Returns whether a folder of `length` bytes is small enough to look into.
-    pub(crate) fn is_folder_small(length: u64) -> bool {
+    fn is_folder_small(&self, length: u64) -> bool {
         length <= FOLDER_MAX
     }
 
-    /// Returns at most `most` names of the folder at `path`, without `.` and `..`.
-    pub(crate) fn names(&self, path: &[u8], most: usize) -> std::result::Result<Vec<Vec<u8>>, String> {
+    fn names(&self, path: &[u8], most: usize) -> std::result::Result<Vec<Vec<u8>>, String> {
         let names = call(|| {
             let mut names = Vec::new();
             for entry in self.view.read_dir(Path::try_from(path).map_err(|_| Ext4Error::MalformedPath)?)? {
@@ -211,11 +201,15 @@ impl Ext {
         names.map_err(|error| error.to_string())
     }
 
-    /// Reads the first `most` bytes of the file at `path`, or all where it is shorter.
-    pub(crate) fn read(&self, path: &[u8], most: usize) -> std::result::Result<Vec<u8>, String> {
+    fn read(&self, path: &[u8], offset: u64, most: usize) -> std::result::Result<Vec<u8>, String> {
         let read = call(|| {
             let mut file: File = self.view.open(Path::try_from(path).map_err(|_| Ext4Error::MalformedPath)?)?;
-            let length = usize::try_from(file.metadata().len()).unwrap_or(usize::MAX).min(most);
+            let left = file.metadata().len().saturating_sub(offset);
+            if left == 0 {
+                return Ok(Vec::new());
+            }
+            file.seek_to(offset)?;
+            let length = usize::try_from(left).unwrap_or(usize::MAX).min(most);
             let mut bytes = vec![0; length];
             let mut filled = 0;
             while filled < length {
