@@ -1,6 +1,7 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
 //! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
+//! disk -> [`Overlay`] -> [`ExtWriter`] changes files of ext2, ext3 and ext4 -> changed ranges
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
 //! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
@@ -19,6 +20,8 @@ mod report;
 mod text;
 mod tree;
 mod window;
+mod write;
 
 pub use inspect::inspect;
 pub use report::{Boot, CloudInit, Filesystem, FilesystemKind, Os, OsKind, Partition, PartitionTable, Report};
+pub use write::{Attributes, ExtWriter, Overlay};
