@@ -117,6 +117,13 @@ impl Image {
         path.to_str().unwrap().to_owned()
     }
 
+    /// Lets e2fsck repair what debugfs left.
+    pub(crate) fn repair(&mut self) {
+        let file = self.file();
+        assert_eq!(run("e2fsck", &["-fy", &file], "").status.code(), Some(1));
+        self.overlay.write_at(&fs::read(file).unwrap(), OFFSET).unwrap();
+    }
+
     /// Asserts that e2fsck has nothing to say against it.
     pub(crate) fn check(&self, what: &str) {
         let output = run("e2fsck", &["-fn", &self.file()], "");

@@ -4,3 +4,6 @@
 
 mod images;
 mod matrix;
+mod mutation;
+mod random;
+mod refused;
