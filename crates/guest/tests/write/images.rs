@@ -212,7 +212,7 @@ impl Image {
     }
 }
 
-fn write_tree(root: &Path, tree: &Tree) {
+pub(crate) fn write_tree(root: &Path, tree: &Tree) {
     fs::create_dir_all(root).unwrap();
     for (path, node) in tree {
         let path = root.join(&path[1..]);
