@@ -79,7 +79,10 @@ impl Image {
         arguments.extend([file, size]);
         tool("mke2fs", &arguments, "");
         if let Some(hash) = hash {
-            tool("debugfs", &["-w", "-R", &format!("set_super_value def_hash_version {hash}"), file], "");
+            // Bit 1 of the flags: bytes of names have no sign, as where `char` has none.
+            let (hash, flags) = hash.split_once(" unsigned").map_or((hash, 1), |(hash, _)| (hash, 2));
+            let commands = format!("set_super_value def_hash_version {hash}\nset_super_value flags {flags}\n");
+            tool("debugfs", &["-w", "-f", "-", file], &commands);
         }
         // mke2fs makes no index; e2fsck makes one for folders of several blocks, where the file system knows that.
         let output = run("e2fsck", &["-fyD", file], "");

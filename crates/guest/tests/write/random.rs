@@ -5,7 +5,7 @@ use guest::Attributes;
 
 use crate::images::{Image, Node, Random, Tree, noise};
 
-const OPERATIONS: usize = 1200;
+const OPERATIONS: usize = 1000;
 /// Operations between two looks at the whole file system.
 const BETWEEN: usize = 200;
 const SEED: u64 = 0x6d6f_6c64_6500_0002;
@@ -74,20 +74,28 @@ impl Operation {
         }
     }
 
-    /// Does the same to the model; returns whether it can be done there at all.
-    fn model(&self, tree: &mut Tree) -> bool {
+    /// Returns whether it can be done at all, if there is room.
+    fn is_possible(&self, tree: &Tree) -> bool {
         match self {
-            Self::Create(path, content) => is_new(tree, path) && put(tree, path, Node::File(content.clone())),
-            Self::Link(path, target) => is_new(tree, path) && put(tree, path, Node::Link(target.clone())),
-            Self::MakeFolder(path) => is_new(tree, path) && put(tree, path, Node::Folder),
-            Self::Replace(path, content) => is_file(tree, path) && put(tree, path, Node::File(content.clone())),
+            Self::Create(path, _) | Self::Link(path, _) | Self::MakeFolder(path) => is_new(tree, path),
+            Self::Replace(path, _) | Self::Append(path, _) => matches!(tree.get(path), Some(Node::File(_))),
+            Self::Remove(path) => !matches!(tree.get(path), None | Some(Node::Folder)),
+            Self::Rename(from, to) => tree.contains_key(from) && !tree.contains_key(to),
+        }
+    }
+
+    /// Does the same to the model.
+    fn apply(self, tree: &mut Tree) {
+        match self {
+            Self::Create(path, content) | Self::Replace(path, content) => drop(tree.insert(path, Node::File(content))),
+            Self::Link(path, target) => drop(tree.insert(path, Node::Link(target))),
+            Self::MakeFolder(path) => drop(tree.insert(path, Node::Folder)),
             Self::Append(path, content) => {
-                let Some(Node::File(old)) = tree.get(path) else { return false };
-                let new = [old, &content[..]].concat();
-                put(tree, path, Node::File(new))
+                let Some(Node::File(old)) = tree.get_mut(&path) else { panic!("{path} is no file") };
+                old.extend(content);
             }
-            Self::Remove(path) => !matches!(tree.get(path), None | Some(Node::Folder)) && tree.remove(path).is_some(),
-            Self::Rename(from, to) => rename(tree, from, to),
+            Self::Remove(path) => drop(tree.remove(&path)),
+            Self::Rename(from, to) => rename(tree, &from, &to),
         }
     }
 }
@@ -97,26 +105,13 @@ fn is_new(tree: &Tree, path: &str) -> bool {
     !tree.contains_key(path) && (parent.is_empty() || tree.get(parent) == Some(&Node::Folder))
 }
 
-fn is_file(tree: &Tree, path: &str) -> bool {
-    matches!(tree.get(path), Some(Node::File(_)))
-}
-
-fn put(tree: &mut Tree, path: &str, node: Node) -> bool {
-    tree.insert(path.to_owned(), node);
-    true
-}
-
-fn rename(tree: &mut Tree, from: &str, to: &str) -> bool {
-    if !tree.contains_key(from) || tree.contains_key(to) {
-        return false;
-    }
+fn rename(tree: &mut Tree, from: &str, to: &str) {
     let inside = format!("{from}/");
     let moved: Vec<String> = tree.keys().filter(|path| *path == from || path.starts_with(&inside)).cloned().collect();
     for path in moved {
         let node = tree.remove(&path).unwrap();
         tree.insert(format!("{to}{}", &path[from.len()..]), node);
     }
-    true
 }
 
 /// Runs random operations on a file system of `size` made with `options`.
@@ -133,13 +128,12 @@ fn check(options: &[&str], size: &str) {
     let (mut done, mut impossible, mut full) = (0, 0, 0);
     for number in 0..OPERATIONS {
         let operation = Operation::random(&mut random, &tree, number);
-        let mut after = tree.clone();
-        let is_possible = operation.model(&mut after);
-        let before = (number % 8 == 0).then(|| image.bytes());
+        let is_possible = operation.is_possible(&tree);
+        let before = (number % 16 == 0).then(|| image.bytes());
         match operation.run(&mut image) {
             Ok(()) => {
                 assert!(is_possible, "{options:?}, operation {number} was done and should not");
-                tree = after;
+                operation.apply(&mut tree);
                 done += 1;
             }
             Err(error) => {
