@@ -1,6 +1,6 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
-//! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
+//! disk -> partitions -> file systems (recognised by superblock) -> trees -> OS and boot -> findings -> plan
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
 //! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
@@ -10,15 +10,19 @@
 
 mod boot;
 mod budget;
+mod check;
 mod fields;
 mod filesystems;
 mod inspect;
 mod os;
 mod partitions;
+mod plan;
 mod report;
 mod text;
 mod tree;
 mod window;
 
+pub use check::{Action, Choice, Evidence, Finding, KINDS, Kind, Severity};
 pub use inspect::inspect;
+pub use plan::{Change, Plan, State, plan};
 pub use report::{Boot, CloudInit, Filesystem, FilesystemKind, Os, OsKind, Partition, PartitionTable, Report};
