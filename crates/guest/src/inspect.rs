@@ -36,7 +36,12 @@ pub fn inspect(disk: Arc<dyn Source>) -> Result<Report> {
 /// Does the same, and returns the root of the system that was found with its file systems mounted, and the budget which
 /// goes on counting what is read of it.
 pub(crate) fn open_disk(disk: Arc<dyn Source>) -> Result<(Report, Option<Tree>, Rc<Budget>)> {
-    let budget = Rc::new(Budget::new());
+    open_within(disk, Budget::new())
+}
+
+/// Does the same within another budget.
+pub(crate) fn open_within(disk: Arc<dyn Source>, budget: Budget) -> Result<(Report, Option<Tree>, Rc<Budget>)> {
+    let budget = Rc::new(budget);
     let disk = Window::whole(disk, budget.clone());
     let found = look(&disk);
     if let Some(failure) = budget.take_failure() {

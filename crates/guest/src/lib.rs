@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod browse;
 mod budget;
 mod check;
 mod fields;
@@ -22,6 +23,7 @@ mod text;
 mod tree;
 mod window;
 
+pub use browse::{Browser, Difference, Entry, EntryKind, compare};
 pub use check::{Action, Choice, Evidence, Finding, KINDS, Kind, Severity};
 pub use inspect::inspect;
 pub use plan::{Change, Plan, State, plan};

@@ -108,6 +108,12 @@ impl Tree {
         self.load(&place, most as usize)
     }
 
+    /// Reads a part of the regular file at `path`, to which no link leads; an error says why it cannot be read.
+    pub(crate) fn read_range(&self, path: &str, offset: u64, most: usize) -> Result<Vec<u8>, String> {
+        let (filesystem, inner) = self.locate(&split(path.as_bytes()).collect());
+        filesystem.read(&inner, offset, most)
+    }
+
     /// Returns what stands at `path`, a link as itself.
     pub(crate) fn node(&self, path: &str) -> Option<Node> {
         self.find(path, false).map(|place| place.node)

@@ -75,9 +75,8 @@ fn check_host_keys(doctor: &mut Doctor<'_>) {
     let keys: Vec<String> = doctor.files("/etc/ssh", "").into_iter().filter(is_key).collect();
     let has_cloud_init = doctor.report.os.as_ref().is_some_and(|os| os.cloud_init.is_some());
     let makes = |path: &&str| doctor.draft.text(path).is_some_and(|text| text.contains("ssh-keygen"));
-    let are_made = has_cloud_init
-        || KEY_MAKERS.iter().any(|path| doctor.draft.exists(path))
-        || SCRIPTS.iter().any(makes);
+    let are_made =
+        has_cloud_init || KEY_MAKERS.iter().any(|path| doctor.draft.exists(path)) || SCRIPTS.iter().any(makes);
     let kind = if are_made { &SSH_HOST_KEYS } else { &SSH_HOST_KEYS_KEPT };
     remove(
         doctor,
