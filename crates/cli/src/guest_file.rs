@@ -3,6 +3,7 @@
 mod browse;
 mod check;
 mod compare;
+mod prepare;
 
 use std::path::PathBuf;
 
@@ -20,8 +21,8 @@ pub enum Guest {
     Inspect(Inspect),
     /// Tell what keeps the guest from starting elsewhere, from being a cloud's server, or from being shared
     Check(check::Check),
-    /// Show what prepare would change in the guest, file by file
-    Plan(check::Plan),
+    /// Make the guest start elsewhere and fit for a cloud: write the changed disk to a new file
+    Prepare(prepare::Prepare),
     /// List all kinds of findings, and what prepare does about each
     Findings(check::Findings),
     /// List a folder of the guest
@@ -70,7 +71,7 @@ impl Guest {
                 report::print(if json { Output::Json } else { output }, &report::to_json(&found))
             }
             Self::Check(check) => check.run(output),
-            Self::Plan(plan) => plan.run(output),
+            Self::Prepare(prepare) => prepare.run(output),
             Self::Findings(findings) => findings.run(output),
             Self::Ls(ls) => ls.run(output),
             Self::Cat(cat) => cat.run(),

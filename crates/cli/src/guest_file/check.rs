@@ -1,4 +1,4 @@
-//! `molde guest check`, `plan` and `findings`: what is the matter with a guest, and what prepare would do.
+//! `molde guest check` and `findings`: what is the matter with a guest.
 
 use clap::Args;
 use guest::{Action, Choice, Finding, KINDS, Severity};
@@ -20,46 +20,12 @@ pub struct Check {
     json: bool,
 }
 
-/// Shows what prepare would change in the guest, file by file.
-#[derive(Debug, Args)]
-pub struct Plan {
-    #[command(flatten)]
-    from: From,
-    #[command(flatten)]
-    chosen: Chosen,
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// Which findings are repaired.
-#[derive(Debug, Args)]
-pub(super) struct Chosen {
-    /// Repair these findings alone (see `molde guest findings`)
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    only: Vec<String>,
-    /// Leave these findings
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    skip: Vec<String>,
-    /// Repair these too, which are repaired on request because something is lost by it
-    #[arg(long, value_name = "ID", value_delimiter = ',')]
-    with: Vec<String>,
-}
-
 /// Lists all kinds of findings, and what prepare does about each.
 #[derive(Debug, Args)]
 pub struct Findings {
     /// Print JSON
     #[arg(long)]
     json: bool,
-}
-
-impl Chosen {
-    pub(super) fn choice(&self) -> Result<Choice> {
-        let choice = Choice { only: self.only.clone(), skip: self.skip.clone(), with: self.with.clone() };
-        choice.check().map_err(Failure::new)?;
-        Ok(choice)
-    }
 }
 
 impl Check {
@@ -86,32 +52,7 @@ impl Check {
             return Ok(());
         }
         Err(Failure::new(format!("the guest is not fit to be an image: {blocking} findings block it"))
-            .with_hint("`molde guest plan FILE` shows what prepare would change"))
-    }
-}
-
-impl Plan {
-    pub(super) fn run(self, output: Output) -> Result<()> {
-        let choice = self.chosen.choice()?;
-        let plan = self.from.look(|disk| guest::plan(disk, &choice))?;
-        if self.json || output == Output::Json {
-            return print_json(&json!({
-                "findings": plan.findings.iter().map(finding_json).collect::<Vec<_>>(),
-                "changes": plan.changes.iter().map(change_json).collect::<Vec<_>>(),
-                "notes": plan.report.notes,
-            }));
-        }
-        for change in &plan.changes {
-            line(&change.summary())?;
-        }
-        for diff in plan.changes.iter().filter_map(guest::Change::diff) {
-            line(&format!("\n{}", diff.trim_end()))?;
-        }
-        print_notes(&plan.report.notes)?;
-        if plan.changes.is_empty() {
-            line("nothing would be changed")?;
-        }
-        Ok(())
+            .with_hint("`molde guest prepare --dry-run FILE` shows what prepare would change"))
     }
 }
 
@@ -130,11 +71,11 @@ impl Findings {
     }
 }
 
-fn print_notes(notes: &[String]) -> Result<()> {
+pub(super) fn print_notes(notes: &[String]) -> Result<()> {
     notes.iter().try_for_each(|note| line(&format!("note: {note}")))
 }
 
-fn print_finding(finding: &Finding) -> Result<()> {
+pub(super) fn print_finding(finding: &Finding) -> Result<()> {
     line(&format!("{}: {} ({})", finding.kind.severity, finding.text, finding.kind.id))?;
     for at in &finding.evidence {
         let place = at.line.map_or_else(|| at.path.clone(), |line| format!("{}:{line}", at.path));
@@ -151,7 +92,7 @@ fn print_finding(finding: &Finding) -> Result<()> {
     line(&format!("    {who}: {}", finding.kind.remedy))
 }
 
-fn finding_json(finding: &Finding) -> Value {
+pub(super) fn finding_json(finding: &Finding) -> Value {
     let evidence = finding.evidence.iter().map(|at| json!({"path": at.path, "line": at.line, "value": at.value}));
     json!({
         "id": finding.kind.id,
@@ -160,19 +101,5 @@ fn finding_json(finding: &Finding) -> Value {
         "text": finding.text,
         "remedy": finding.kind.remedy,
         "evidence": evidence.collect::<Vec<_>>(),
-    })
-}
-
-fn change_json(change: &guest::Change) -> Value {
-    let hash = |state: &guest::State| {
-        state.sha256().map(|hash| hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    };
-    json!({
-        "path": change.path,
-        "device": change.device,
-        "summary": change.summary(),
-        "before": {"kind": change.before.as_str(), "sha256": hash(&change.before)},
-        "after": {"kind": change.after.as_str(), "sha256": hash(&change.after)},
-        "diff": change.diff(),
     })
 }

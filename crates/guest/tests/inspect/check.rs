@@ -7,17 +7,17 @@ use guest::{Choice, KINDS, Plan, State, plan};
 
 use crate::disks::{Memory, Node, elf, ext, put, table};
 
-const UUID: &str = "11111111-2222-3333-4444-555555555555";
+pub(crate) const UUID: &str = "11111111-2222-3333-4444-555555555555";
 
 /// Files by their paths; `-> x` is a link to `x`, and a path that ends with `/` an empty folder.
-type Files = BTreeMap<String, String>;
+pub(crate) type Files = BTreeMap<String, String>;
 
 fn files(list: &[(&str, &str)]) -> Files {
     list.iter().map(|(path, content)| ((*path).to_owned(), (*content).to_owned())).collect()
 }
 
 /// A small Debian that is fit for a cloud, with `more` in it.
-fn debian(more: &[(&str, &str)]) -> Files {
+pub(crate) fn debian(more: &[(&str, &str)]) -> Files {
     let mut all = files(&[
         ("etc/os-release", "ID=debian\nVERSION_ID=12\n"),
         ("etc/fstab", &format!("UUID={UUID} / ext4 errors=remount-ro 0 1\n")),
@@ -36,7 +36,7 @@ fn debian(more: &[(&str, &str)]) -> Files {
 }
 
 /// The same without cloud-init.
-fn without_cloud_init(more: &[(&str, &str)]) -> Files {
+pub(crate) fn without_cloud_init(more: &[(&str, &str)]) -> Files {
     let mut all = debian(&[]);
     all.retain(|path, _| !path.contains("cloud"));
     all.extend(files(more));
@@ -44,7 +44,7 @@ fn without_cloud_init(more: &[(&str, &str)]) -> Files {
 }
 
 /// A disk with the files on its first partition, and swap on the second.
-fn disk(files: &Files) -> Vec<u8> {
+pub(crate) fn disk(files: &Files) -> Vec<u8> {
     let program = elf(62);
     let mut nodes: Vec<(&str, Node<'_>)> = vec![("usr/bin/sh", Node::File(&program))];
     for (path, content) in files {
@@ -84,7 +84,7 @@ fn apply(files: &mut Files, plan: &Plan) {
     }
 }
 
-fn ids(plan: &Plan) -> Vec<&'static str> {
+pub(crate) fn ids(plan: &Plan) -> Vec<&'static str> {
     let mut ids: Vec<_> = plan.findings.iter().map(|finding| finding.kind.id).collect();
     ids.dedup();
     ids

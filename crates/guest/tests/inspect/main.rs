@@ -6,6 +6,7 @@ mod check;
 mod disks;
 mod hostile;
 mod mutation;
+mod prepare;
 mod recognised;
 mod systems;
 mod tables;
