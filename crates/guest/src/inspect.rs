@@ -12,7 +12,7 @@ use crate::filesystems::fat;
 use crate::filesystems::open::{is_readable, open};
 use crate::filesystems::recognise::recognise;
 use crate::os;
-use crate::os::fstab::{self, Spec};
+use crate::os::fstab;
 use crate::partitions;
 use crate::report::{Filesystem, FilesystemKind, Os, OsKind, Partition, Report};
 use crate::text::clean;
@@ -30,19 +30,30 @@ const OPENED_MAX: usize = 32;
 /// # Errors
 /// When the disk itself cannot be read ([`disk::error::ErrorKind::Io`]): a report of failed reads would be wrong.
 pub fn inspect(disk: Arc<dyn Source>) -> Result<Report> {
-    let budget = Rc::new(Budget::new());
+    Ok(open_disk(disk)?.0)
+}
+
+/// Does the same, and returns the root of the system that was found with its file systems mounted, and the budget which
+/// goes on counting what is read of it.
+pub(crate) fn open_disk(disk: Arc<dyn Source>) -> Result<(Report, Option<Tree>, Rc<Budget>)> {
+    open_within(disk, Budget::new())
+}
+
+/// Does the same within another budget.
+pub(crate) fn open_within(disk: Arc<dyn Source>, budget: Budget) -> Result<(Report, Option<Tree>, Rc<Budget>)> {
+    let budget = Rc::new(budget);
     let disk = Window::whole(disk, budget.clone());
     let found = look(&disk);
     if let Some(failure) = budget.take_failure() {
         return Err(failure);
     }
     // What is left are limits and ranges past the end, which are told by notes.
-    let mut report = found.unwrap_or_default();
+    let (mut report, tree) = found.unwrap_or_default();
     if budget.is_exhausted() {
         budget.note("The inspection reached its limit of reads, bytes or time; what is told here is not all.");
     }
     report.notes = budget.take_notes();
-    Ok(report)
+    Ok((report, tree, budget))
 }
 
 /// A recognised content and where it lies.
@@ -52,7 +63,7 @@ struct Volume {
     index: usize,
 }
 
-fn look(disk: &Window) -> Result<Report> {
+fn look(disk: &Window) -> Result<(Report, Option<Tree>)> {
     let straight = recognise(disk)?;
     // A disc image that also starts as a disk has both; its file system is the whole.
     let found = partitions::read(disk, straight.is_some())?;
@@ -60,11 +71,11 @@ fn look(disk: &Window) -> Result<Report> {
     let volumes = volumes(disk, &mut report);
     boot::of_disk(&mut report.boot, disk, report.partition_table, &report.partitions)?;
     read_efi(&volumes, &mut report);
-    read_linux(&volumes, &mut report);
+    let tree = read_linux(&volumes, &mut report);
     if report.os.is_none() {
         explain_absence(&mut report, disk);
     }
-    Ok(report)
+    Ok((report, tree))
 }
 
 /// Recognises what lies on the disk and in its partitions.
@@ -134,13 +145,15 @@ fn cannot_read(window: &Window, filesystem: &Filesystem, fault: &str) {
 }
 
 /// Opens the file systems, finds the root among them, and describes the system in it.
-fn read_linux(volumes: &[Volume], report: &mut Report) {
+fn read_linux(volumes: &[Volume], report: &mut Report) -> Option<Tree> {
     let readable = volumes.iter().filter(|volume| is_readable(report.filesystems[volume.index].kind));
     let mut trees = Vec::new();
     for volume in readable.take(OPENED_MAX) {
         let filesystem = &report.filesystems[volume.index];
         match open(&volume.window, filesystem.kind, &filesystem.device) {
-            Ok(files) => trees.push((volume.index, Tree::new(files, volume.window.budget().clone()))),
+            Ok(files) => {
+                trees.push((volume.index, Tree::new(files, &filesystem.device, volume.window.budget().clone())));
+            }
             Err(fault) => cannot_read(&volume.window, filesystem, &fault),
         }
     }
@@ -150,7 +163,7 @@ fn read_linux(volumes: &[Volume], report: &mut Report) {
         // A boot partition of its own has at its top what is elsewhere below /boot.
         boot::of_tree(&mut report.boot, tree, if roots.contains(&at) { "/boot" } else { "" }, device);
     }
-    let Some(root) = roots.first() else { return };
+    let root = roots.first()?;
     for other in &roots[1..] {
         let device = &report.filesystems[trees[*other].0].device;
         trees[*root].1.note(format!("There is another Linux on {device}; the first one is described."));
@@ -159,6 +172,7 @@ fn read_linux(volumes: &[Volume], report: &mut Report) {
     mount_others(&mut tree, index, volumes, report);
     let root = Some(report.filesystems[index].device.clone());
     report.os = Some(Os { root, ..os::describe(&tree) });
+    Some(tree)
 }
 
 /// Follows fstab: tells where each file system is mounted, and mounts those that can be opened.
@@ -168,7 +182,7 @@ fn mount_others(tree: &mut Tree, root: usize, volumes: &[Volume], report: &mut R
     for entry in fstab::parse(&text) {
         let Some(volume) = volumes.iter().find(|volume| {
             let filesystem = &report.filesystems[volume.index];
-            is_meant(&entry.spec, filesystem, &report.partitions)
+            entry.spec.means(filesystem, &report.partitions)
         }) else {
             continue;
         };
@@ -180,21 +194,8 @@ fn mount_others(tree: &mut Tree, root: usize, volumes: &[Volume], report: &mut R
         if is_readable(filesystem.kind)
             && let Ok(files) = open(&volume.window, filesystem.kind, &filesystem.device)
         {
-            tree.mount(&entry.path, files);
+            tree.mount(&entry.path, &filesystem.device, files);
         }
-    }
-}
-
-fn is_meant(spec: &Spec, filesystem: &Filesystem, partitions: &[Partition]) -> bool {
-    let is =
-        |found: &Option<String>, text: &str| found.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(text));
-    let partition = partitions.iter().find(|partition| Some(partition.number) == filesystem.partition);
-    match spec {
-        Spec::Uuid(uuid) => is(&filesystem.uuid, uuid),
-        Spec::Label(label) => filesystem.label.as_ref() == Some(label),
-        Spec::PartitionUuid(uuid) => partition.is_some_and(|partition| is(&partition.uuid, uuid)),
-        Spec::PartitionName(name) => partition.is_some_and(|partition| partition.name.as_ref() == Some(name)),
-        Spec::Number(number) => filesystem.partition == *number,
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
-//! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
+//! disk -> partitions -> file systems (recognised by superblock) -> trees -> OS and boot -> findings -> plan
 //! disk -> [`Overlay`] -> [`ExtWriter`] changes files of ext2, ext3 and ext4 -> changed ranges
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
@@ -10,18 +10,26 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod browse;
 mod budget;
+mod check;
 mod fields;
 mod filesystems;
 mod inspect;
 mod os;
 mod partitions;
+mod plan;
+mod prepare;
 mod report;
 mod text;
 mod tree;
 mod window;
 mod write;
 
+pub use browse::{Browser, Difference, Entry, EntryKind, compare};
+pub use check::{Action, Choice, Evidence, Finding, KINDS, Kind, Severity};
 pub use inspect::inspect;
+pub use plan::{Change, Plan, State, plan};
+pub use prepare::{PrepareOptions, Prepared, prepare};
 pub use report::{Boot, CloudInit, Filesystem, FilesystemKind, Os, OsKind, Partition, PartitionTable, Report};
 pub use write::{Attributes, ExtWriter, Overlay};

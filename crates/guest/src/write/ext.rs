@@ -22,6 +22,7 @@ mod inode;
 mod layout;
 mod map;
 mod paths;
+mod remove_folder;
 
 use std::fmt;
 use std::ops::Range;
@@ -140,6 +141,36 @@ impl<'a> ExtWriter<'a> {
     /// Nothing is changed where there is no such name, or it is neither a file nor a link.
     pub fn remove(&mut self, path: &[u8]) -> Result<()> {
         self.run(|change| change.remove(path))
+    }
+
+    /// Removes a folder that has nothing in it.
+    ///
+    /// # Errors
+    ///
+    /// Nothing is changed where there is no such folder, or something is in it.
+    pub fn remove_folder(&mut self, path: &[u8]) -> Result<()> {
+        self.run(|change| change.remove_folder(path))
+    }
+
+    /// Returns whether something stands at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Where a folder on the way is damaged.
+    pub fn exists(&mut self, path: &[u8]) -> Result<bool> {
+        Change::new(self.overlay, self.offset, &self.layout, &self.system, self.now).exists(path)
+    }
+
+    /// Returns permissions and owner of the file at `path`.
+    ///
+    /// # Errors
+    ///
+    /// Where there is no such file.
+    pub fn attributes(&mut self, path: &[u8]) -> Result<Attributes> {
+        let mut change = Change::new(self.overlay, self.offset, &self.layout, &self.system, self.now);
+        let inode = change.file_at(path)?;
+        let (uid, gid) = inode.owner();
+        Ok(Attributes { mode: inode.mode() & 0o7777, uid, gid })
     }
 
     /// Gives something another name in the same folder.

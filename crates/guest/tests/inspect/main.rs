@@ -2,9 +2,11 @@
 //!
 //! A missing tool fails its test with the name of the Debian package that has it.
 
+mod check;
 mod disks;
 mod hostile;
 mod mutation;
+mod prepare;
 mod recognised;
 mod systems;
 mod tables;

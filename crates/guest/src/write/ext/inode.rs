@@ -104,6 +104,12 @@ impl Inode {
         }
     }
 
+    /// Returns user and group.
+    pub(super) fn owner(&self) -> (u32, u32) {
+        let id = |low, high| u32::from(le16(&self.bytes, low)) | u32::from(le16(&self.bytes, high)) << 16;
+        (id(2, 120), id(24, 122))
+    }
+
     pub(super) fn links(&self) -> u16 {
         le16(&self.bytes, 26)
     }

@@ -27,7 +27,7 @@ pub(super) fn split(path: &[u8]) -> Result<(Vec<&[u8]>, &[u8])> {
 
 impl Change<'_> {
     /// Returns the folder in which the last name of `path` is or will be, and that name.
-    fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(Folder, &'p [u8])> {
+    pub(super) fn parent<'p>(&mut self, path: &'p [u8]) -> Result<(Folder, &'p [u8])> {
         let (folders, last) = split(path)?;
         let mut inode = self.inode(ROOT)?;
         for name in folders {
@@ -48,11 +48,26 @@ impl Change<'_> {
     }
 
     /// Returns the inode of `name` in a folder; `path` is for the error.
-    fn named(&mut self, folder: &Folder, name: &[u8], path: &[u8]) -> Result<Inode> {
+    pub(super) fn named(&mut self, folder: &Folder, name: &[u8], path: &[u8]) -> Result<Inode> {
         let found = self.find(folder, name)?;
         let (_, entry) =
             found.ok_or_else(|| Error::refused(format!("there is no {} in {}", clean(name), clean(path))))?;
         self.inode(entry.inode)
+    }
+
+    /// Returns whether something stands at `path`.
+    pub(super) fn exists(&mut self, path: &[u8]) -> Result<bool> {
+        let (folders, last) = split(path)?;
+        let mut folder = self.inode(ROOT)?;
+        for name in folders.into_iter().chain([last]) {
+            if folder.kind() != Some(Kind::Folder) {
+                return Ok(false);
+            }
+            let open = self.folder(folder)?;
+            let Some((_, entry)) = self.find(&open, name)? else { return Ok(false) };
+            folder = self.inode(entry.inode)?;
+        }
+        Ok(true)
     }
 
     /// Returns what stands at `path`.
