@@ -79,7 +79,10 @@ impl Image {
         arguments.extend([file, size]);
         tool("mke2fs", &arguments, "");
         if let Some(hash) = hash {
-            tool("debugfs", &["-w", "-R", &format!("set_super_value def_hash_version {hash}"), file], "");
+            // Bit 1 of the flags: bytes of names have no sign, as where `char` has none.
+            let (hash, flags) = hash.split_once(" unsigned").map_or((hash, 1), |(hash, _)| (hash, 2));
+            let commands = format!("set_super_value def_hash_version {hash}\nset_super_value flags {flags}\n");
+            tool("debugfs", &["-w", "-f", "-", file], &commands);
         }
         // mke2fs makes no index; e2fsck makes one for folders of several blocks, where the file system knows that.
         let output = run("e2fsck", &["-fyD", file], "");
@@ -115,6 +118,13 @@ impl Image {
         let path = self.folder.path().join("image");
         fs::write(&path, self.bytes()).unwrap();
         path.to_str().unwrap().to_owned()
+    }
+
+    /// Lets e2fsck repair what debugfs left.
+    pub(crate) fn repair(&mut self) {
+        let file = self.file();
+        assert_eq!(run("e2fsck", &["-fy", &file], "").status.code(), Some(1));
+        self.overlay.write_at(&fs::read(file).unwrap(), OFFSET).unwrap();
     }
 
     /// Asserts that e2fsck has nothing to say against it.
@@ -205,7 +215,7 @@ impl Image {
     }
 }
 
-fn write_tree(root: &Path, tree: &Tree) {
+pub(crate) fn write_tree(root: &Path, tree: &Tree) {
     fs::create_dir_all(root).unwrap();
     for (path, node) in tree {
         let path = root.join(&path[1..]);

@@ -3,4 +3,9 @@
 //! A missing tool fails its test with the name of the Debian package that has it.
 
 mod images;
+mod kernel;
 mod matrix;
+mod mutation;
+mod random;
+mod refused;
+mod shapes;

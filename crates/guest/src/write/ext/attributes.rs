@@ -121,8 +121,7 @@ impl Change<'_> {
             Some(logical) => self.leaf(folder, logical)?.entries()?,
             None => Vec::new(),
         };
-        let is_neighbour = |name: &[u8]| name != b"." && name != b"..";
-        let neighbours = entries.into_iter().filter(|entry| entry.inode != 0 && is_neighbour(&entry.name));
+        let neighbours = entries.into_iter().filter(|entry| entry.name != b"." && entry.name != b"..");
         for entry in neighbours.take(NEIGHBOURS) {
             // A neighbour that cannot be read is no reason not to make a file beside it.
             if let Ok(neighbour) = self.inode(entry.inode)

@@ -13,8 +13,8 @@ use super::layout::{Layout, SUPERBLOCK_AT, SUPERBLOCK_SIZE};
 use crate::fields::{le32, put_le32};
 use crate::write::overlay::Overlay;
 
-/// Most blocks that one operation reads: what bounds its time, whatever the disk says.
-const READS_MAX: u32 = 64 << 10;
+/// Most bytes that one operation reads: what bounds its time, whatever the disk says.
+const READ_MAX: u64 = 128 << 20;
 /// Most bytes that one operation writes.
 const WRITTEN_MAX: u64 = 256 << 20;
 
@@ -27,7 +27,7 @@ pub(super) struct Change<'a> {
     pub(super) now: u64,
     overlay: &'a Overlay,
     offset: u64,
-    reads: u32,
+    read: u64,
     written: BTreeMap<u64, Vec<u8>>,
     pub(super) groups: BTreeMap<u32, Group>,
     pub(super) free_blocks: i64,
@@ -48,7 +48,7 @@ impl<'a> Change<'a> {
             now,
             overlay,
             offset,
-            reads: 0,
+            read: 0,
             written: BTreeMap::new(),
             groups: BTreeMap::new(),
             free_blocks: 0,
@@ -64,9 +64,9 @@ impl<'a> Change<'a> {
         if number >= self.layout.blocks {
             return Err(damaged(format!("block {number} is past the end")));
         }
-        self.reads += 1;
-        if self.reads > READS_MAX {
-            let told = format!("the change needs more than {READS_MAX} blocks of the file system to be read");
+        self.read += self.layout.block_size as u64;
+        if self.read > READ_MAX {
+            let told = format!("the change needs more than {} MiB of the file system to be read", READ_MAX >> 20);
             return Err(Error::new(ErrorKind::TooLarge, told));
         }
         let mut block = vec![0; self.layout.block_size];

@@ -3,7 +3,7 @@
 use disk::error::{Error, ErrorKind, Result};
 
 use super::change::{Change, damaged};
-use super::inode::Inode;
+use super::inode::{FLAG_BLOCKS_BEHIND, Inode, Kind};
 use super::layout::RO_COMPAT_LARGE_FILE;
 use super::map::Map;
 
@@ -41,6 +41,7 @@ impl Change<'_> {
         self.extend(&mut map, goal, 0, blocks)?;
         self.write_content(&map, 0, content)?;
         self.write_map(inode, &mut map, old)?;
+        inode.set_flags(inode.flags() & !FLAG_BLOCKS_BEHIND);
         inode.set_size(content.len() as u64);
         Ok(())
     }
@@ -139,7 +140,7 @@ impl Change<'_> {
     /// Frees the blocks of a file or link that goes; its attributes are gone already.
     pub(super) fn empty(&mut self, inode: &mut Inode) -> Result<()> {
         // A short link has its target where others have their map.
-        if inode.kind() == Some(super::inode::Kind::Link) && !inode.has_blocks() {
+        if inode.kind() == Some(Kind::Link) && !inode.has_blocks() {
             return Ok(());
         }
         let map = self.map(inode)?;

@@ -15,11 +15,29 @@ const TAIL: usize = 12;
 const TAIL_TYPE: u8 = 0xde;
 
 /// Where an entry lies, and what it says.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Entry {
+#[derive(Debug, Clone, Copy)]
+struct Place<'a> {
     at: usize,
     length: usize,
     /// Zero where the entry was removed.
+    inode: u32,
+    kind: u8,
+    name: &'a [u8],
+}
+
+impl Place<'_> {
+    fn is_of(&self, name: &[u8]) -> bool {
+        self.inode != 0 && self.name == name
+    }
+
+    fn entry(&self) -> Entry {
+        Entry::new(self.inode, self.kind, self.name)
+    }
+}
+
+/// An entry that is in use.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Entry {
     pub(super) inode: u32,
     pub(super) kind: u8,
     pub(super) name: Vec<u8>,
@@ -27,7 +45,7 @@ pub(super) struct Entry {
 
 impl Entry {
     pub(super) fn new(inode: u32, kind: u8, name: &[u8]) -> Self {
-        Self { at: 0, length: 0, inode, kind, name: name.to_vec() }
+        Self { inode, kind, name: name.to_vec() }
     }
 
     /// Returns how many bytes it needs.
@@ -110,44 +128,66 @@ impl Leaf {
         put_le16(&mut self.bytes, at + 4, length_to_disk(length));
     }
 
-    /// Returns all entries, those that are not in use among them.
-    pub(super) fn entries(&self) -> Result<Vec<Entry>> {
-        let broken = || damaged("an entry of a folder is broken");
-        let mut entries = Vec::new();
+    /// Goes through all entries, those that are not in use among them; the first broken one is the last.
+    fn places(&self) -> impl Iterator<Item = Result<Place<'_>>> {
         let mut at = 0;
-        while at < self.end() {
-            let head = self.bytes.get(at..at + HEAD).ok_or_else(broken)?;
-            let length = length_of(le16(head, 4), self.bytes.len());
-            let name = usize::from(head[6]);
-            let is_sound = length >= needs(1) && length.is_multiple_of(4) && at + length <= self.end();
-            if !is_sound || HEAD + name > length {
-                return Err(broken());
+        std::iter::from_fn(move || {
+            if at >= self.end() {
+                return None;
             }
-            let name = self.bytes[at + HEAD..at + HEAD + name].to_vec();
-            entries.push(Entry { at, length, inode: le32(head, 0), kind: head[7], name });
-            at += length;
-        }
-        Ok(entries)
+            let place = self.place(at).ok_or_else(|| damaged("an entry of a folder is broken"));
+            at = place.as_ref().map_or(self.end(), |place| at + place.length);
+            Some(place)
+        })
+    }
+
+    fn place(&self, at: usize) -> Option<Place<'_>> {
+        let head = self.bytes.get(at..at + HEAD)?;
+        let length = length_of(le16(head, 4), self.bytes.len());
+        let name = usize::from(head[6]);
+        let is_sound = length >= needs(1) && length.is_multiple_of(4) && HEAD + name <= length;
+        (is_sound && at + length <= self.end()).then(|| Place {
+            at,
+            length,
+            inode: le32(head, 0),
+            kind: head[7],
+            name: &self.bytes[at + HEAD..at + HEAD + name],
+        })
+    }
+
+    /// Returns all entries that are in use.
+    pub(super) fn entries(&self) -> Result<Vec<Entry>> {
+        let used = self.places().filter(|place| place.as_ref().map_or(true, |place| place.inode != 0));
+        used.map(|place| place.map(|place| place.entry())).collect()
     }
 
     pub(super) fn find(&self, name: &[u8]) -> Result<Option<Entry>> {
-        Ok(self.entries()?.into_iter().find(|entry| entry.inode != 0 && entry.name == name))
+        for place in self.places() {
+            let place = place?;
+            if place.is_of(name) {
+                return Ok(Some(place.entry()));
+            }
+        }
+        Ok(None)
     }
 
     /// Puts an entry where there is room for it; returns whether there was.
     pub(super) fn insert(&mut self, new: &Entry) -> Result<bool> {
-        for entry in self.entries()? {
-            let used = if entry.inode == 0 { 0 } else { entry.needs() };
-            if entry.length - used < new.needs() {
-                continue;
+        let mut room = None;
+        for place in self.places() {
+            let place = place?;
+            let used = if place.inode == 0 { 0 } else { needs(place.name.len()) };
+            if place.length - used >= new.needs() {
+                room = Some((place.at, used, place.length));
+                break;
             }
-            if used > 0 {
-                self.put_length(entry.at, used);
-            }
-            self.put_entry(entry.at + used, entry.length - used, new);
-            return Ok(true);
         }
-        Ok(false)
+        let Some((at, used, length)) = room else { return Ok(false) };
+        if used > 0 {
+            self.put_length(at, used);
+        }
+        self.put_entry(at + used, length - used, new);
+        Ok(true)
     }
 
     fn put_entry(&mut self, at: usize, length: usize, entry: &Entry) {
@@ -160,14 +200,20 @@ impl Leaf {
 
     /// Takes the entry `name` out; its room goes to the one before it.
     pub(super) fn remove(&mut self, name: &[u8]) -> Result<bool> {
-        let entries = self.entries()?;
-        let Some(found) = entries.iter().position(|entry| entry.inode != 0 && entry.name == name) else {
-            return Ok(false);
-        };
-        let entry = &entries[found];
-        match found.checked_sub(1).and_then(|before| entries.get(before)) {
-            Some(before) => self.put_length(before.at, before.length + entry.length),
-            None => put_le32(&mut self.bytes, entry.at, 0),
+        let mut before = None;
+        let mut found = None;
+        for place in self.places() {
+            let place = place?;
+            if place.is_of(name) {
+                found = Some((place.at, place.length));
+                break;
+            }
+            before = Some((place.at, place.length));
+        }
+        match (found, before) {
+            (None, _) => return Ok(false),
+            (Some((_, length)), Some((at, before))) => self.put_length(at, before + length),
+            (Some((at, _)), None) => put_le32(&mut self.bytes, at, 0),
         }
         Ok(true)
     }
@@ -194,7 +240,7 @@ mod tests {
     use super::*;
 
     fn names(leaf: &Leaf) -> Vec<Vec<u8>> {
-        leaf.entries().unwrap().into_iter().filter(|entry| entry.inode != 0).map(|entry| entry.name).collect()
+        leaf.entries().unwrap().into_iter().map(|entry| entry.name).collect()
     }
 
     #[test]

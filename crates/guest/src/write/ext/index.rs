@@ -258,7 +258,7 @@ impl Change<'_> {
     /// Shares the entries of a full block out to two, by their hashes; returns where the second one begins.
     fn split(&self, leaf: &Leaf, folder: &Folder, version: u8) -> Result<(Leaf, Leaf, u32)> {
         let mut entries = Vec::new();
-        for entry in leaf.entries()?.into_iter().filter(|entry| entry.inode != 0) {
+        for entry in leaf.entries()? {
             let hash =
                 hash(self.layout, version, &entry.name).ok_or_else(|| damaged("a hash is of an unknown kind"))?;
             entries.push((hash, entry));

@@ -13,6 +13,8 @@ pub(super) const ROOT: u32 = 2;
 pub(super) const FLAG_INDEX: u32 = 0x1000;
 const FLAG_HUGE_FILE: u32 = 0x4_0000;
 pub(super) const FLAG_EXTENTS: u32 = 0x8_0000;
+/// Blocks are set aside behind the end.
+pub(super) const FLAG_BLOCKS_BEHIND: u32 = 0x40_0000;
 const FLAG_INHERIT_PROJECT: u32 = 0x2000_0000;
 /// What is not written, because its bytes mean more than they say.
 const FLAGS_REFUSED: [(u32, &str); 6] = [
