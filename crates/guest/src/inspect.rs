@@ -30,9 +30,24 @@ const OPENED_MAX: usize = 32;
 /// # Errors
 /// When the disk itself cannot be read ([`disk::error::ErrorKind::Io`]): a report of failed reads would be wrong.
 pub fn inspect(disk: Arc<dyn Source>) -> Result<Report> {
+    inspect_with(disk, Extras::default())
+}
+
+/// What is told only when it is asked for, because it takes longer than all the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The drivers of each kernel and what its initramfs holds: [`Os::boot_kernels`].
+    pub boot_kernels: bool,
+}
+
+/// Does the same as [`inspect()`], and tells `extras` too.
+///
+/// # Errors
+/// As [`inspect()`].
+pub fn inspect_with(disk: Arc<dyn Source>, extras: Extras) -> Result<Report> {
     let budget = Rc::new(Budget::new());
     let disk = Window::whole(disk, budget.clone());
-    let found = look(&disk);
+    let found = look(&disk, extras);
     if let Some(failure) = budget.take_failure() {
         return Err(failure);
     }
@@ -52,7 +67,7 @@ struct Volume {
     index: usize,
 }
 
-fn look(disk: &Window) -> Result<Report> {
+fn look(disk: &Window, extras: Extras) -> Result<Report> {
     let straight = recognise(disk)?;
     // A disc image that also starts as a disk has both; its file system is the whole.
     let found = partitions::read(disk, straight.is_some())?;
@@ -60,7 +75,7 @@ fn look(disk: &Window) -> Result<Report> {
     let volumes = volumes(disk, &mut report);
     boot::of_disk(&mut report.boot, disk, report.partition_table, &report.partitions)?;
     read_efi(&volumes, &mut report);
-    read_linux(&volumes, &mut report);
+    read_linux(&volumes, extras, &mut report);
     if report.os.is_none() {
         explain_absence(&mut report, disk);
     }
@@ -134,7 +149,7 @@ fn cannot_read(window: &Window, filesystem: &Filesystem, fault: &str) {
 }
 
 /// Opens the file systems, finds the root among them, and describes the system in it.
-fn read_linux(volumes: &[Volume], report: &mut Report) {
+fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
     let readable = volumes.iter().filter(|volume| is_readable(report.filesystems[volume.index].kind));
     let mut trees = Vec::new();
     for volume in readable.take(OPENED_MAX) {
@@ -158,7 +173,11 @@ fn read_linux(volumes: &[Volume], report: &mut Report) {
     let (index, mut tree) = trees.swap_remove(*root);
     mount_others(&mut tree, index, volumes, report);
     let root = Some(report.filesystems[index].device.clone());
-    report.os = Some(Os { root, ..os::describe(&tree) });
+    let mut os = Os { root, ..os::describe(&tree) };
+    if extras.boot_kernels {
+        os.boot_kernels = os::boot_kernels::read(&tree, &os.kernels);
+    }
+    report.os = Some(os);
 }
 
 /// Follows fstab: tells where each file system is mounted, and mounts those that can be opened.

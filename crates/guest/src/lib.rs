@@ -1,6 +1,7 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
 //! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
+//! only when asked for: what the first root of each kernel holds
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
 //! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
@@ -12,13 +13,19 @@ mod boot;
 mod budget;
 mod fields;
 mod filesystems;
+mod initramfs;
 mod inspect;
 mod os;
 mod partitions;
+mod pieces;
 mod report;
 mod text;
 mod tree;
 mod window;
 
-pub use inspect::inspect;
-pub use report::{Boot, CloudInit, Filesystem, FilesystemKind, Os, OsKind, Partition, PartitionTable, Report};
+pub use initramfs::write::{InitramfsEntry, initramfs_segment};
+pub use inspect::{Extras, inspect, inspect_with};
+pub use report::{
+    Boot, CloudInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind, Partition,
+    PartitionTable, Report,
+};

@@ -1,7 +1,9 @@
 //! The operating system: what its files in the root tree say about it.
 
 mod arch;
+pub(crate) mod boot_kernels;
 mod cloud_init;
+mod drivers;
 pub(crate) mod fstab;
 mod kernels;
 mod packages;

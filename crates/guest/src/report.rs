@@ -3,7 +3,11 @@
 //! Every text that comes from the guest is cut to a length and has its control characters escaped, so that it
 //! may be printed to a terminal as it is.
 
+mod kernel;
+
 use std::fmt;
+
+pub use kernel::{Driver, DriverState, Initramfs, Kernel};
 
 /// All that was found on one disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -163,6 +167,8 @@ pub struct Os {
     pub package_manager: Option<String>,
     /// Versions of kernels, from the files in `/boot` and the folders of modules, newest last.
     pub kernels: Vec<String>,
+    /// What each kernel that can be started has of drivers, newest last; empty unless it was asked for.
+    pub boot_kernels: Vec<Kernel>,
     /// cloud-init; none where it is not installed.
     pub cloud_init: Option<CloudInit>,
 }
@@ -179,6 +185,7 @@ impl Os {
             hostname: None,
             package_manager: None,
             kernels: Vec::new(),
+            boot_kernels: Vec::new(),
             cloud_init: None,
         }
     }

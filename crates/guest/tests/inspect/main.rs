@@ -4,6 +4,7 @@
 
 mod disks;
 mod hostile;
+mod kernels;
 mod mutation;
 mod recognised;
 mod systems;
