@@ -52,7 +52,7 @@ pub(crate) const DISK: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 24] = [
+pub(crate) const TESTS: [Package; 27] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -77,6 +77,9 @@ pub(crate) const TESTS: [Package; 24] = [
     program("lz4", "lz4"),
     program("lzop", "lzop"),
     program("initramfs-tools-core", "lsinitramfs"),
+    program("rpm", "rpmbuild"),
+    program("sqlite3", "sqlite3"),
+    program("db5.3-util", "db5.3_load"),
 ];
 
 /// What the slow tests need beyond that: Ceph with its S3 gateway, and npm for Azurite.

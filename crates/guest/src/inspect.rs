@@ -38,6 +38,8 @@ pub fn inspect(disk: Arc<dyn Source>) -> Result<Report> {
 pub struct Extras {
     /// The drivers of each kernel and what its initramfs holds: [`Os::boot_kernels`].
     pub boot_kernels: bool,
+    /// The installed packages: [`Os::packages`].
+    pub packages: bool,
 }
 
 /// Does the same as [`inspect()`], and tells `extras` too.
@@ -176,6 +178,9 @@ fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
     let mut os = Os { root, ..os::describe(&tree) };
     if extras.boot_kernels {
         os.boot_kernels = os::boot_kernels::read(&tree, &os.kernels);
+    }
+    if extras.packages {
+        os.packages = os::packages::list(&tree);
     }
     report.os = Some(os);
 }

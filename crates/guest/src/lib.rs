@@ -26,6 +26,6 @@ mod window;
 pub use initramfs::write::{InitramfsEntry, initramfs_segment};
 pub use inspect::{Extras, inspect, inspect_with};
 pub use report::{
-    Boot, CloudInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind, Partition,
-    PartitionTable, Report,
+    Boot, CloudInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind, Package,
+    Partition, PartitionTable, Report,
 };

@@ -6,7 +6,7 @@ mod cloud_init;
 mod drivers;
 pub(crate) mod fstab;
 mod kernels;
-mod packages;
+pub(crate) mod packages;
 mod release;
 
 use crate::report::{Os, OsKind};

@@ -171,6 +171,8 @@ pub struct Os {
     pub boot_kernels: Vec<Kernel>,
     /// cloud-init; none where it is not installed.
     pub cloud_init: Option<CloudInit>,
+    /// Installed packages, sorted by name; empty unless they were asked for.
+    pub packages: Vec<Package>,
 }
 
 impl Os {
@@ -187,6 +189,7 @@ impl Os {
             kernels: Vec::new(),
             boot_kernels: Vec::new(),
             cloud_init: None,
+            packages: Vec::new(),
         }
     }
 }
@@ -220,6 +223,17 @@ pub struct CloudInit {
     pub disabled: bool,
     /// Its `datasource_list`, in order; empty where it is not configured.
     pub datasources: Vec<String>,
+}
+
+/// An installed package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    /// Name.
+    pub name: String,
+    /// Version as its manager writes it, with epoch and release where it has them: `1:2.3-4.el9`.
+    pub version: String,
+    /// Architecture as its manager calls it; none where it has none.
+    pub arch: Option<String>,
 }
 
 /// How a disk starts.

@@ -49,7 +49,7 @@ pub(crate) fn hostname(text: &str) -> Option<&str> {
 
 /// Returns `text` if it is one word as package versions, kernel versions and os-release ids are written.
 pub(crate) fn word(text: &str) -> Option<&str> {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~:-".contains(&byte);
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~^:-".contains(&byte);
     ((1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(is_letter)).then_some(text)
 }
 

@@ -49,7 +49,7 @@ pub(crate) fn report(disk: Vec<u8>) -> Report {
 
 /// Inspects a disk that must be readable, with all that can be asked for.
 pub(crate) fn full_report(disk: Vec<u8>) -> Report {
-    inspect_with(Arc::new(Memory(disk)), Extras { boot_kernels: true }).unwrap()
+    inspect_with(Arc::new(Memory(disk)), Extras { boot_kernels: true, packages: true }).unwrap()
 }
 
 /// Asserts that one note has `part` in it.

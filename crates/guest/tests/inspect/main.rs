@@ -6,6 +6,7 @@ mod disks;
 mod hostile;
 mod kernels;
 mod mutation;
+mod packages;
 mod recognised;
 mod systems;
 mod tables;
