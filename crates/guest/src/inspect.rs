@@ -12,6 +12,7 @@ use crate::filesystems::fat;
 use crate::filesystems::open::{is_readable, open};
 use crate::filesystems::recognise::recognise;
 use crate::os;
+use crate::os::command_line::{self, CommandLine};
 use crate::os::fstab::{self, Spec};
 use crate::partitions;
 use crate::report::{Filesystem, FilesystemKind, Os, OsKind, Partition, Report};
@@ -167,7 +168,10 @@ fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
         // A boot partition of its own has at its top what is elsewhere below /boot.
         boot::of_tree(&mut report.boot, tree, if roots.contains(&at) { "/boot" } else { "" }, device);
     }
-    let Some(root) = roots.first() else { return };
+    let Some(root) = roots.first() else {
+        let found = trees.iter().find_map(|(_, tree)| command_line::read(tree, ""));
+        return tell_command_line(report, found);
+    };
     for other in &roots[1..] {
         let device = &report.filesystems[trees[*other].0].device;
         trees[*root].1.note(format!("There is another Linux on {device}; the first one is described."));
@@ -176,6 +180,11 @@ fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
     mount_others(&mut tree, index, volumes, report);
     let root = Some(report.filesystems[index].device.clone());
     let mut os = Os { root, ..os::describe(&tree) };
+    tell_command_line(report, command_line::read(&tree, "/boot"));
+    if let Some(cloud_init) = &mut os.cloud_init {
+        let line = report.boot.command_line.as_deref().unwrap_or_default();
+        cloud_init.disabled |= line.split_whitespace().any(|word| word == "cloud-init=disabled");
+    }
     if extras.boot_kernels {
         os.boot_kernels = os::boot_kernels::read(&tree, &os.kernels);
     }
@@ -183,6 +192,10 @@ fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
         os.packages = os::packages::list(&tree);
     }
     report.os = Some(os);
+}
+
+fn tell_command_line(report: &mut Report, found: Option<CommandLine>) {
+    (report.boot.command_line, report.boot.command_line_from) = found.map(|line| (line.text, line.path)).unzip();
 }
 
 /// Follows fstab: tells where each file system is mounted, and mounts those that can be opened.

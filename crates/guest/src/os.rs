@@ -3,6 +3,7 @@
 mod arch;
 pub(crate) mod boot_kernels;
 mod cloud_init;
+pub(crate) mod command_line;
 mod drivers;
 pub(crate) mod fstab;
 mod kernels;

@@ -219,7 +219,7 @@ impl OsKind {
 pub struct CloudInit {
     /// Version of the package.
     pub version: Option<String>,
-    /// Whether `/etc/cloud/cloud-init.disabled` switches it off.
+    /// Whether `/etc/cloud/cloud-init.disabled` or the kernel's command line switches it off.
     pub disabled: bool,
     /// Its `datasource_list`, in order; empty where it is not configured.
     pub datasources: Vec<String>,
@@ -247,4 +247,8 @@ pub struct Boot {
     pub loader: Option<String>,
     /// What led to the above: one phrase each, for people.
     pub evidence: Vec<String>,
+    /// The kernel's command line of the entry that is started by default; longer ones than 2048 characters are cut.
+    pub command_line: Option<String>,
+    /// The file of the guest that has it.
+    pub command_line_from: Option<String>,
 }

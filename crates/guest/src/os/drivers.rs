@@ -39,10 +39,7 @@ impl Modules {
     /// Reads the tables of the kernel `version`.
     pub(super) fn read(tree: &Tree, version: &str) -> Self {
         let folder = format!("/lib/modules/{version}");
-        let table = |name: &str| {
-            let path = format!("{folder}/{name}");
-            tree.exists(&path).then(|| tree.text(&path, true, TABLE_MAX)).flatten()
-        };
+        let table = |name: &str| tree.text(&format!("{folder}/{name}"), true, TABLE_MAX);
         let config = [format!("/boot/config-{version}"), format!("{folder}/config")];
         Self {
             builtin: table("modules.builtin").unwrap_or_default().lines().filter_map(module_name).collect(),

@@ -15,8 +15,7 @@ pub(super) fn read(tree: &Tree, found: &mut Found<'_>) {
         if !found.wants(name) {
             continue;
         }
-        let path = format!("{FOLDER}/{folder}/desc");
-        let text = tree.exists(&path).then(|| tree.text(&path, true, FILE_MAX)).flatten();
+        let text = tree.text(&format!("{FOLDER}/{folder}/desc"), true, FILE_MAX);
         if found.add(name, version, text.as_deref().and_then(arch)).is_break() {
             return;
         }

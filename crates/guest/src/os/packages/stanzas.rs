@@ -24,12 +24,12 @@ const APK: Keys = Keys { name: "P:", version: "V:", arch: "A:" };
 
 /// Reads the list of dpkg, and the folder that images without dpkg have instead.
 pub(super) fn dpkg(tree: &Tree, found: &mut Found<'_>) {
-    if let Some(list) = text(tree, "/var/lib/dpkg/status", LIST_MAX) {
+    if let Some(list) = tree.text("/var/lib/dpkg/status", true, LIST_MAX) {
         let _ = read(&list, &DPKG, found);
     }
     let folder = "/var/lib/dpkg/status.d";
     for name in tree.names(folder, FILES_MAX).iter().filter(|name| !name.ends_with(".md5sums")) {
-        let Some(stanza) = text(tree, &format!("{folder}/{name}"), FILE_MAX) else { continue };
+        let Some(stanza) = tree.text(&format!("{folder}/{name}"), true, FILE_MAX) else { continue };
         if read(&stanza, &DPKG, found).is_break() {
             return;
         }
@@ -39,13 +39,9 @@ pub(super) fn dpkg(tree: &Tree, found: &mut Found<'_>) {
 /// Reads the list of apk.
 pub(super) fn apk(tree: &Tree, found: &mut Found<'_>) {
     let paths = ["/lib/apk/db/installed", "/usr/lib/apk/db/installed"];
-    if let Some(list) = paths.iter().find_map(|path| text(tree, path, LIST_MAX)) {
+    if let Some(list) = paths.iter().find_map(|path| tree.text(path, true, LIST_MAX)) {
         let _ = read(&list, &APK, found);
     }
-}
-
-fn text(tree: &Tree, path: &str, most: u64) -> Option<String> {
-    tree.exists(path).then(|| tree.text(path, true, most)).flatten()
 }
 
 fn read(list: &str, keys: &Keys, found: &mut Found<'_>) -> ControlFlow<()> {
