@@ -4,8 +4,8 @@ use std::io::{self, BufRead, Read};
 
 use crate::pieces::Pieces;
 
-/// Bytes read at once.
-const PIECE: usize = 256 << 10;
+/// Bytes read at once: readers of file systems find the place anew each time.
+const PIECE: usize = 1 << 20;
 
 /// A stream that can be looked at before it is read, and passed over.
 pub(super) trait Ahead: BufRead {
