@@ -103,21 +103,23 @@ pub(crate) fn is_zero(bytes: &[u8]) -> bool {
         && bytes.chunks(4096).all(|block| block.iter().fold(0, |sum, byte| sum | byte) == 0)
 }
 
-/// Compresses and seals a chunk.
-pub(crate) fn seal_chunk(plain: &[u8], binding: &Binding, key: &BlobKey) -> Result<Vec<u8>> {
+/// Compresses and seals a chunk. A zstd `frame` that was seen to open to `plain` is taken as it is if it saves enough.
+pub(crate) fn seal_chunk(plain: &[u8], frame: Option<&[u8]>, binding: &Binding, key: &BlobKey) -> Result<Vec<u8>> {
     const BODY: usize = 1 + cipher::NONCE_LENGTH;
     let mut stored = Vec::with_capacity(plain.len() + CHUNK_OVERHEAD);
     stored.resize(BODY + limit(plain.len()), 0);
-    let encoding = match compress(plain, &mut stored[BODY..]) {
-        Some(length) => {
-            stored.truncate(BODY + length);
-            Encoding::Zstd
-        }
-        None => {
-            stored.truncate(BODY);
-            stored.extend_from_slice(plain);
-            Encoding::Raw
-        }
+    let given = frame.filter(|frame| frame.len() <= limit(plain.len()));
+    let encoding = if let Some(frame) = given {
+        stored.truncate(BODY);
+        stored.extend_from_slice(frame);
+        Encoding::Zstd
+    } else if let Some(length) = compress(plain, &mut stored[BODY..]) {
+        stored.truncate(BODY + length);
+        Encoding::Zstd
+    } else {
+        stored.truncate(BODY);
+        stored.extend_from_slice(plain);
+        Encoding::Raw
     };
     stored[0] = encoding as u8;
     cipher::seal_in_place(key, &binding.aad(encoding as u8), &mut stored, BODY)
@@ -209,7 +211,7 @@ mod tests {
 
     fn round_trip(plain: &[u8]) -> usize {
         let (binding, key) = (binding(plain), Zeroizing::new([9; 32]));
-        let stored = seal_chunk(plain, &binding, &key).unwrap();
+        let stored = seal_chunk(plain, None, &binding, &key).unwrap();
         assert_eq!(open_chunk(&stored, &binding, &key).unwrap(), plain);
         assert!(stored.len() <= plain.len() + CHUNK_OVERHEAD);
         stored.len()
@@ -236,7 +238,7 @@ mod tests {
     fn a_chunk_opens_only_where_it_belongs() {
         let plain = b"hello hello hello hello hello hello hello".repeat(9);
         let (right, key) = (binding(&plain), Zeroizing::new([9; 32]));
-        let stored = seal_chunk(&plain, &right, &key).unwrap();
+        let stored = seal_chunk(&plain, None, &right, &key).unwrap();
         let wrong = [
             Binding { kind: Kind::Segment, ..right },
             Binding { domain: Uuid::from_u128(8), ..right },

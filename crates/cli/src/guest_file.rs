@@ -1,35 +1,82 @@
 //! `molde guest`: look inside a disk file, without a Molde server.
 
+mod browse;
+mod check;
+mod compare;
+mod prepare;
+
 use std::path::PathBuf;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use crate::disk_file::{DiskFile, Input};
 use crate::error::{Failure, Result};
 use crate::output::Output;
 use crate::report;
 
-/// What can be done with the guest in a local disk file.
+/// What can be done with the guest in a disk file.
 #[derive(Debug, Subcommand)]
 pub enum Guest {
     /// Show partitions, file systems and the operating system of a disk file
-    Inspect {
-        /// The file, its address (http, https), or - for standard input
-        file: PathBuf,
-        #[command(flatten)]
-        input: Input,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Inspect(Inspect),
+    /// Tell what keeps the guest from starting elsewhere, from being a cloud's server, or from being shared
+    Check(check::Check),
+    /// Make the guest start elsewhere and fit for a cloud: write the changed disk to a new file
+    Prepare(prepare::Prepare),
+    /// List all kinds of findings, and what prepare does about each
+    Findings(check::Findings),
+    /// List a folder of the guest
+    Ls(browse::Ls),
+    /// Print files of the guest
+    Cat(browse::Cat),
+    /// List everything below a folder of the guest
+    Find(browse::Find),
+    /// Tell which files differ between the guests in two disk files
+    Diff(compare::Compare),
+}
+
+/// Shows partitions, file systems and the operating system of a disk file.
+#[derive(Debug, Args)]
+pub struct Inspect {
+    #[command(flatten)]
+    from: From,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// The disk that is looked into.
+#[derive(Debug, Args)]
+struct From {
+    /// The file, its address (http, https), or - for standard input
+    file: PathBuf,
+    #[command(flatten)]
+    input: Input,
+}
+
+impl From {
+    /// Opens the disk and gives it to `look`.
+    fn look<T>(&self, look: impl FnOnce(std::sync::Arc<dyn disk::Source>) -> disk::error::Result<T>) -> Result<T> {
+        let file = DiskFile::find(&self.file)?;
+        look(self.input.open(&file)?.disk)
+            .map_err(|error| Failure::new(format!("cannot look inside `{}`", file.name())).caused_by(&error))
+    }
 }
 
 impl Guest {
     pub(crate) fn run(self, output: Output) -> Result<()> {
-        let Self::Inspect { file, input, json } = self;
-        let file = DiskFile::find(&file)?;
-        let found = guest::inspect(input.open(&file)?.disk)
-            .map_err(|error| Failure::new(format!("cannot look inside `{}`", file.name())).caused_by(&error))?;
-        report::print(if json { Output::Json } else { output }, &report::to_json(&found))
+        match self {
+            Self::Inspect(Inspect { from, json }) => {
+                let found = from.look(guest::inspect)?;
+                report::print(if json { Output::Json } else { output }, &report::to_json(&found))
+            }
+            Self::Check(check) => check.run(output),
+            Self::Prepare(prepare) => prepare.run(output),
+            Self::Findings(findings) => findings.run(output),
+            Self::Ls(ls) => ls.run(output),
+            Self::Cat(cat) => cat.run(),
+            Self::Find(find) => find.run(output),
+            Self::Diff(compare) => compare.run(output),
+        }
     }
 }

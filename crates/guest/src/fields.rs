@@ -43,3 +43,18 @@ pub(crate) fn uuid16(bytes: &[u8], at: usize) -> [u8; 16] {
 pub(crate) fn stands_at(bytes: &[u8], at: usize, expected: &[u8]) -> bool {
     bytes.get(at..).is_some_and(|rest| rest.starts_with(expected))
 }
+
+/// Puts the bytes of a field at `at`; what does not fit into the buffer is not written.
+pub(crate) fn put(bytes: &mut [u8], at: usize, field: &[u8]) {
+    if let Some(place) = at.checked_add(field.len()).and_then(|end| bytes.get_mut(at..end)) {
+        place.copy_from_slice(field);
+    }
+}
+
+pub(crate) fn put_le16(bytes: &mut [u8], at: usize, value: u16) {
+    put(bytes, at, &value.to_le_bytes());
+}
+
+pub(crate) fn put_le32(bytes: &mut [u8], at: usize, value: u32) {
+    put(bytes, at, &value.to_le_bytes());
+}

@@ -13,7 +13,7 @@ use crate::filesystems::open::{is_readable, open};
 use crate::filesystems::recognise::recognise;
 use crate::os;
 use crate::os::command_line::{self, CommandLine};
-use crate::os::fstab::{self, Spec};
+use crate::os::fstab;
 use crate::partitions;
 use crate::report::{Filesystem, FilesystemKind, Os, OsKind, Partition, Report};
 use crate::text::clean;
@@ -48,19 +48,37 @@ pub struct Extras {
 /// # Errors
 /// As [`inspect()`].
 pub fn inspect_with(disk: Arc<dyn Source>, extras: Extras) -> Result<Report> {
-    let budget = Rc::new(Budget::new());
+    Ok(open_with(disk, Budget::new(), extras)?.0)
+}
+
+/// A report, the root of the system that was found, and what goes on counting what is read of it.
+type Opened = (Report, Option<Tree>, Rc<Budget>);
+
+/// Does the same as [`inspect()`], and returns the root of the system that was found with its file systems mounted, and
+/// the budget which goes on counting what is read of it.
+pub(crate) fn open_disk(disk: Arc<dyn Source>) -> Result<Opened> {
+    open_within(disk, Budget::new())
+}
+
+/// Does the same within another budget.
+pub(crate) fn open_within(disk: Arc<dyn Source>, budget: Budget) -> Result<Opened> {
+    open_with(disk, budget, Extras::default())
+}
+
+fn open_with(disk: Arc<dyn Source>, budget: Budget, extras: Extras) -> Result<Opened> {
+    let budget = Rc::new(budget);
     let disk = Window::whole(disk, budget.clone());
     let found = look(&disk, extras);
     if let Some(failure) = budget.take_failure() {
         return Err(failure);
     }
     // What is left are limits and ranges past the end, which are told by notes.
-    let mut report = found.unwrap_or_default();
+    let (mut report, tree) = found.unwrap_or_default();
     if budget.is_exhausted() {
         budget.note("The inspection reached its limit of reads, bytes or time; what is told here is not all.");
     }
     report.notes = budget.take_notes();
-    Ok(report)
+    Ok((report, tree, budget))
 }
 
 /// A recognised content and where it lies.
@@ -70,7 +88,7 @@ struct Volume {
     index: usize,
 }
 
-fn look(disk: &Window, extras: Extras) -> Result<Report> {
+fn look(disk: &Window, extras: Extras) -> Result<(Report, Option<Tree>)> {
     let straight = recognise(disk)?;
     // A disc image that also starts as a disk has both; its file system is the whole.
     let found = partitions::read(disk, straight.is_some())?;
@@ -78,11 +96,11 @@ fn look(disk: &Window, extras: Extras) -> Result<Report> {
     let volumes = volumes(disk, &mut report);
     boot::of_disk(&mut report.boot, disk, report.partition_table, &report.partitions)?;
     read_efi(&volumes, &mut report);
-    read_linux(&volumes, extras, &mut report);
+    let tree = read_linux(&volumes, extras, &mut report);
     if report.os.is_none() {
         explain_absence(&mut report, disk);
     }
-    Ok(report)
+    Ok((report, tree))
 }
 
 /// Recognises what lies on the disk and in its partitions.
@@ -152,13 +170,15 @@ fn cannot_read(window: &Window, filesystem: &Filesystem, fault: &str) {
 }
 
 /// Opens the file systems, finds the root among them, and describes the system in it.
-fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
+fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) -> Option<Tree> {
     let readable = volumes.iter().filter(|volume| is_readable(report.filesystems[volume.index].kind));
     let mut trees = Vec::new();
     for volume in readable.take(OPENED_MAX) {
         let filesystem = &report.filesystems[volume.index];
         match open(&volume.window, filesystem.kind, &filesystem.device) {
-            Ok(files) => trees.push((volume.index, Tree::new(files, volume.window.budget().clone()))),
+            Ok(files) => {
+                trees.push((volume.index, Tree::new(files, &filesystem.device, volume.window.budget().clone())));
+            }
             Err(fault) => cannot_read(&volume.window, filesystem, &fault),
         }
     }
@@ -170,7 +190,8 @@ fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
     }
     let Some(root) = roots.first() else {
         let found = trees.iter().find_map(|(_, tree)| command_line::read(tree, ""));
-        return tell_command_line(report, found);
+        tell_command_line(report, found);
+        return None;
     };
     for other in &roots[1..] {
         let device = &report.filesystems[trees[*other].0].device;
@@ -192,6 +213,7 @@ fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) {
         os.packages = os::packages::list(&tree);
     }
     report.os = Some(os);
+    Some(tree)
 }
 
 fn tell_command_line(report: &mut Report, found: Option<CommandLine>) {
@@ -205,7 +227,7 @@ fn mount_others(tree: &mut Tree, root: usize, volumes: &[Volume], report: &mut R
     for entry in fstab::parse(&text) {
         let Some(volume) = volumes.iter().find(|volume| {
             let filesystem = &report.filesystems[volume.index];
-            is_meant(&entry.spec, filesystem, &report.partitions)
+            entry.spec.means(filesystem, &report.partitions)
         }) else {
             continue;
         };
@@ -217,21 +239,8 @@ fn mount_others(tree: &mut Tree, root: usize, volumes: &[Volume], report: &mut R
         if is_readable(filesystem.kind)
             && let Ok(files) = open(&volume.window, filesystem.kind, &filesystem.device)
         {
-            tree.mount(&entry.path, files);
+            tree.mount(&entry.path, &filesystem.device, files);
         }
-    }
-}
-
-fn is_meant(spec: &Spec, filesystem: &Filesystem, partitions: &[Partition]) -> bool {
-    let is =
-        |found: &Option<String>, text: &str| found.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(text));
-    let partition = partitions.iter().find(|partition| Some(partition.number) == filesystem.partition);
-    match spec {
-        Spec::Uuid(uuid) => is(&filesystem.uuid, uuid),
-        Spec::Label(label) => filesystem.label.as_ref() == Some(label),
-        Spec::PartitionUuid(uuid) => partition.is_some_and(|partition| is(&partition.uuid, uuid)),
-        Spec::PartitionName(name) => partition.is_some_and(|partition| partition.name.as_ref() == Some(name)),
-        Spec::Number(number) => filesystem.partition == *number,
     }
 }
 

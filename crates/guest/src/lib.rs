@@ -1,7 +1,8 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
-//! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
-//! only when asked for: what the first root of each kernel holds
+//! disk -> partitions -> file systems (recognised by superblock) -> trees -> OS and boot -> findings -> plan
+//! disk -> [`Overlay`] -> [`ExtWriter`] changes files of ext2, ext3 and ext4 -> changed ranges
+//! only when asked for: the drivers of each kernel, what its initramfs holds, installed packages
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
 //! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
@@ -10,7 +11,9 @@
 #![forbid(unsafe_code)]
 
 mod boot;
+mod browse;
 mod budget;
+mod check;
 mod fields;
 mod filesystems;
 mod initramfs;
@@ -18,14 +21,22 @@ mod inspect;
 mod os;
 mod partitions;
 mod pieces;
+mod plan;
+mod prepare;
 mod report;
 mod text;
 mod tree;
 mod window;
+mod write;
 
+pub use browse::{Browser, Difference, Entry, EntryKind, compare};
+pub use check::{Action, Choice, Evidence, Finding, KINDS, Kind, Severity};
 pub use initramfs::write::{InitramfsEntry, initramfs_segment};
 pub use inspect::{Extras, inspect, inspect_with};
+pub use plan::{Change, Plan, State, plan};
+pub use prepare::{PrepareOptions, Prepared, prepare};
 pub use report::{
     Boot, CloudInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind, Package,
     Partition, PartitionTable, Report,
 };
+pub use write::{Attributes, ExtWriter, Overlay};

@@ -29,6 +29,19 @@ pub(crate) fn clean_to(bytes: &[u8], most: usize) -> String {
     shown
 }
 
+/// Returns all of `text` with harmful characters escaped.
+pub(crate) fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        if is_harmful(character) {
+            shown.extend(character.escape_unicode());
+        } else {
+            shown.push(character);
+        }
+    }
+    shown
+}
+
 /// Does the same as [`clean`] for a field padded with NUL bytes or spaces; an empty field is none.
 pub(crate) fn clean_padded(bytes: &[u8]) -> Option<String> {
     let end = bytes.iter().position(|byte| *byte == 0).unwrap_or(bytes.len());

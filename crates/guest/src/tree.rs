@@ -25,6 +25,8 @@ type Components = Vec<Vec<u8>>;
 /// Open file systems, joined.
 pub(crate) struct Tree {
     root: Rc<dyn Files>,
+    /// Device of the root, as in [`crate::Filesystem::device`].
+    device: String,
     /// The longest path first: it wins, so that the order of fstab does not matter.
     mounts: Vec<Mount>,
     budget: Rc<Budget>,
@@ -32,6 +34,7 @@ pub(crate) struct Tree {
 
 struct Mount {
     at: Components,
+    device: String,
     filesystem: Rc<dyn Files>,
 }
 
@@ -46,13 +49,13 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
 }
 
 impl Tree {
-    pub(crate) fn new(root: Rc<dyn Files>, budget: Rc<Budget>) -> Self {
-        Self { root, mounts: Vec::new(), budget }
+    pub(crate) fn new(root: Rc<dyn Files>, device: &str, budget: Rc<Budget>) -> Self {
+        Self { root, device: device.to_owned(), mounts: Vec::new(), budget }
     }
 
-    /// Lays `filesystem` over the folder at `path`.
-    pub(crate) fn mount(&mut self, path: &str, filesystem: Rc<dyn Files>) {
-        self.mounts.push(Mount { at: split(path.as_bytes()).collect(), filesystem });
+    /// Lays `filesystem`, which is on `device`, over the folder at `path`.
+    pub(crate) fn mount(&mut self, path: &str, device: &str, filesystem: Rc<dyn Files>) {
+        self.mounts.push(Mount { at: split(path.as_bytes()).collect(), device: device.to_owned(), filesystem });
         self.mounts.sort_by_key(|mount| std::cmp::Reverse(mount.at.len()));
     }
 
@@ -94,6 +97,68 @@ impl Tree {
             return None;
         }
         Some(String::from_utf8_lossy(&self.load(&place, most as usize)?).into_owned())
+    }
+
+    /// Reads the regular file at `path`, links followed, of at most `most` bytes; a note tells of one that is longer.
+    pub(crate) fn bytes(&self, path: &str, most: u64) -> Option<Vec<u8>> {
+        let place = self.find(path, true).filter(|place| place.node.kind == NodeKind::File)?;
+        if place.node.length > most {
+            let length = place.node.length;
+            self.budget.note(format!("{path} has {length} bytes, over the limit of {most}; it was not read."));
+            return None;
+        }
+        self.load(&place, most as usize)
+    }
+
+    /// Reads a part of the regular file at `path`, to which no link leads; an error says why it cannot be read.
+    pub(crate) fn read_range(&self, path: &str, offset: u64, most: usize) -> Result<Vec<u8>, String> {
+        let (filesystem, inner) = self.locate(&split(path.as_bytes()).collect());
+        filesystem.read(&inner, offset, most)
+    }
+
+    /// Returns what stands at `path`, a link as itself.
+    pub(crate) fn node(&self, path: &str) -> Option<Node> {
+        self.find(path, false).map(|place| place.node)
+    }
+
+    /// Returns the device that holds `path`, to which no link leads, and the path inside its file system.
+    pub(crate) fn place(&self, path: &str) -> (String, String) {
+        let components: Components = split(path.as_bytes()).collect();
+        let mount = self.mounts.iter().find(|mount| components.starts_with(&mount.at));
+        let device = mount.map_or(&self.device, |mount| &mount.device);
+        (device.clone(), String::from_utf8_lossy(&self.locate(&components).1).into_owned())
+    }
+
+    /// Returns whether a regular file, and not a link to one, stands at `path`.
+    pub(crate) fn is_file(&self, path: &str) -> bool {
+        self.node(path).is_some_and(|node| node.kind == NodeKind::File)
+    }
+
+    /// Returns whether a folder, and not a link to one, stands at `path`.
+    pub(crate) fn is_folder_itself(&self, path: &str) -> bool {
+        self.node(path).is_some_and(|node| node.kind == NodeKind::Folder)
+    }
+
+    /// Returns where the link at `path` points, as it is written; none where there is no link.
+    pub(crate) fn link_target(&self, path: &str) -> Option<String> {
+        let place = self.find(path, false).filter(|place| place.node.kind == NodeKind::Link)?;
+        let (filesystem, inner) = self.locate(&place.components);
+        String::from_utf8(self.told(filesystem.link(&inner, place.node.length), &place.components)?).ok()
+    }
+
+    /// Returns the path that `path` leads to over all links, if something stands there.
+    pub(crate) fn resolve(&self, path: &str) -> Option<String> {
+        let place = self.find(path, true)?;
+        String::from_utf8([b"/", place.components.join(&b'/').as_slice()].concat()).ok()
+    }
+
+    /// Returns `path` with the links to its folder resolved; as it is where there is no such folder.
+    pub(crate) fn resolve_parent(&self, path: &str) -> String {
+        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
+        match self.resolve(parent) {
+            Some(folder) => format!("{}/{name}", folder.trim_end_matches('/')),
+            None => path.to_owned(),
+        }
     }
 
     /// Reads the first `most` bytes of the regular file at `path`.

@@ -36,7 +36,8 @@ impl Writer {
         Ok(Vec::new())
     }
 
-    /// Appends one chunk of `plain` bytes that come as a zstd frame, and returns the bytes.
+    /// Appends one chunk of `plain` bytes that come as a zstd frame, and returns the bytes. A frame that is short enough is
+    /// kept as it came, which spares compressing the chunk again.
     ///
     /// # Errors
     /// `Invalid` when the frame opens to anything else, or the chunk is longer than chunks are, or not the last and shorter.
@@ -45,12 +46,15 @@ impl Writer {
         if plain > self.store.chunk_size() {
             return Err(Error::invalid(format!("a chunk has at most {} bytes, not {plain}", self.store.chunk_size())));
         }
-        let opened = self.store.cpu().run(move || zstd::bulk::decompress(&frame, plain as usize)).await;
+        let (packed, length) = (frame.clone(), plain as usize);
+        let opened = self.store.cpu().run(move || zstd::bulk::decompress(&packed, length)).await;
         let bytes = Bytes::from(opened.map_err(|e| Error::invalid("a chunk does not decompress").with_source(e))?);
         if bytes.len() != plain as usize {
             return Err(Error::invalid(format!("a chunk opens to {} bytes instead of {plain}", bytes.len())));
         }
-        self.write(bytes.clone()).await?;
+        self.begin(plain.into())?;
+        self.frame = Some(frame).filter(|frame| is_one_frame(frame));
+        self.cut(bytes.clone()).await?;
         Ok(bytes)
     }
 
@@ -58,6 +62,12 @@ impl Writer {
     pub fn check_whole(&self) -> Result<()> {
         if self.length.is_multiple_of(self.store.chunk_size().into()) { Ok(()) } else { Err(not_last()) }
     }
+}
+
+/// Returns whether `bytes` are one frame and nothing else: the library would also open several, one after the other.
+fn is_one_frame(bytes: &[u8]) -> bool {
+    bytes.starts_with(&zstd::zstd_safe::MAGICNUMBER.to_le_bytes())
+        && zstd::zstd_safe::find_frame_compressed_size(bytes).is_ok_and(|length| length == bytes.len())
 }
 
 fn not_last() -> Error {

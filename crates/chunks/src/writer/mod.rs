@@ -70,8 +70,10 @@ pub struct Writer {
     broken: bool,
     /// The chunk being cut, shorter than a chunk.
     cutting: Vec<u8>,
+    /// What the chunk being cut came as, if all of it came as one zstd frame.
+    frame: Option<Bytes>,
     /// Chunks that wait to be a batch.
-    batch: Vec<Vec<u8>>,
+    batch: Vec<Cut>,
     /// Room for the batch.
     rooms: Room,
     identifying: VecDeque<Identifying>,
@@ -80,6 +82,12 @@ pub struct Writer {
     /// Chunks of the segment being filled.
     entries: Vec<Entry>,
     segments: Vec<Entry>,
+}
+
+/// A chunk that was cut.
+struct Cut {
+    plain: Vec<u8>,
+    frame: Option<Bytes>,
 }
 
 enum Identifying {
@@ -91,7 +99,7 @@ enum Identifying {
 
 enum Identified {
     Zero,
-    Data { id: BlobId, plain: Vec<u8>, location: Option<Location>, room: Room },
+    Data { id: BlobId, cut: Cut, location: Option<Location>, room: Room },
 }
 
 enum Sealing {
@@ -120,6 +128,7 @@ impl Writer {
             stats: WriteStats::default(),
             broken: false,
             cutting: Vec::new(),
+            frame: None,
             batch: Vec::new(),
             rooms: None,
             identifying: VecDeque::new(),
@@ -131,8 +140,13 @@ impl Writer {
     }
 
     /// Appends `bytes`. Waits while the pipeline is full, which holds back the sender.
-    pub async fn write(&mut self, mut bytes: Bytes) -> Result<()> {
+    pub async fn write(&mut self, bytes: Bytes) -> Result<()> {
         self.begin(bytes.len() as u64)?;
+        self.cut(bytes).await
+    }
+
+    /// Cuts bytes that were counted into chunks.
+    async fn cut(&mut self, mut bytes: Bytes) -> Result<()> {
         let chunk_size = self.store.chunk_size() as usize;
         while !bytes.is_empty() {
             let part = bytes.split_to(bytes.len().min(chunk_size - self.cutting.len()));
@@ -193,6 +207,8 @@ impl Writer {
             Some(sum) if sum <= self.store.length_max() => sum,
             _ => return Err(Error::invalid(format!("a content has at most {} bytes", self.store.length_max()))),
         };
+        // What follows may belong to the same chunk.
+        self.frame = None;
         Ok(())
     }
 
@@ -209,7 +225,7 @@ impl Writer {
         if room.is_none() {
             self.submit().await?;
         }
-        self.batch.push(std::mem::take(&mut self.cutting));
+        self.batch.push(Cut { plain: std::mem::take(&mut self.cutting), frame: self.frame.take() });
         match (&mut self.rooms, room) {
             (Some(rooms), Some(room)) => rooms.merge(room),
             (rooms, room) => *rooms = room,
@@ -260,7 +276,7 @@ impl Writer {
     }
 
     async fn decide(&mut self, identified: Identified) -> Result<Sealing> {
-        let Identified::Data { id, plain, location, room } = identified else {
+        let Identified::Data { id, cut, location, room } = identified else {
             self.stats.zero += 1;
             return Ok(Sealing::Zeros(1));
         };
@@ -275,8 +291,8 @@ impl Writer {
             return Ok(Sealing::Known(entry));
         }
         let (cpu, binding, key) =
-            (self.store.cpu().clone(), self.binding(Kind::Chunk, id, plain.len()), entry.key.clone());
-        let job = Job::spawn(async move { cpu.run(move || seal(&plain, &binding, &key)).await });
+            (self.store.cpu().clone(), self.binding(Kind::Chunk, id, cut.plain.len()), entry.key.clone());
+        let job = Job::spawn(async move { cpu.run(move || seal(&cut, &binding, &key)).await });
         Ok(Sealing::New(entry, job, room))
     }
 
@@ -332,13 +348,13 @@ impl Writer {
 }
 
 /// Finds out which chunks are zero and which are known.
-async fn identify(store: Store, domain: Arc<Domain>, batch: Vec<Vec<u8>>, mut rooms: Room) -> Result<Vec<Identified>> {
+async fn identify(store: Store, domain: Arc<Domain>, batch: Vec<Cut>, mut rooms: Room) -> Result<Vec<Identified>> {
     let domain_id = domain.id;
-    let hash = move |plain: Vec<u8>| match is_zero(&plain) {
+    let hash = move |cut: Cut| match is_zero(&cut.plain) {
         true => Identified::Zero,
         false => {
             let room = rooms.as_mut().and_then(|rooms| rooms.split(1));
-            Identified::Data { id: domain.blob_id(Kind::Chunk, &plain), plain, location: None, room }
+            Identified::Data { id: domain.blob_id(Kind::Chunk, &cut.plain), cut, location: None, room }
         }
     };
     let mut batch: Vec<_> = store.cpu().run(move || batch.into_iter().map(hash).collect()).await;
@@ -353,8 +369,8 @@ async fn identify(store: Store, domain: Arc<Domain>, batch: Vec<Vec<u8>>, mut ro
     Ok(batch)
 }
 
-fn seal(plain: &[u8], binding: &Binding, key: &crate::blob::BlobKey) -> Result<SealedBlob> {
-    Ok(sealed_blob(seal_chunk(plain, binding, key)?, binding))
+fn seal(cut: &Cut, binding: &Binding, key: &crate::blob::BlobKey) -> Result<SealedBlob> {
+    Ok(sealed_blob(seal_chunk(&cut.plain, cut.frame.as_deref(), binding, key)?, binding))
 }
 
 fn sealed_blob(stored: Vec<u8>, binding: &Binding) -> SealedBlob {

@@ -4,6 +4,9 @@
 //! state that can be reached. The moves of packs are `model::packs` itself, as in the catalog. What must hold in every
 //! state: a content that is kept leads to chunks whose pack exists. To show that the search can fail, it is run again
 //! with one rule taken away at a time, and must find a hole each time.
+//!
+//! A replicator, or a client that negotiates, is a writer here: where the bytes of its chunks come from makes no difference
+//! to what it promises and records, and both go through the same writer and session.
 
 use std::collections::{HashSet, VecDeque};
 

@@ -192,3 +192,53 @@ async fn frames_that_open_to_anything_else_are_refused() {
         assert_eq!(refused.kind(), ErrorKind::Invalid, "{plain}: {refused}");
     }
 }
+
+/// A frame that saves enough is stored as it came; any other chunk is compressed here.
+#[tokio::test]
+async fn a_frame_is_kept_where_it_is_short_and_alone() {
+    // Letters of sixteen kinds, which only the higher level makes shorter, and a text that both do.
+    let letters: Vec<u8> = noise(5, CHUNK / 2).iter().map(|byte| b'a' + byte % 16).collect();
+    let plain = [letters, b"all work and no play ".repeat(CHUNK / 16)].concat()[..CHUNK].to_vec();
+    let [fast, here] = [-50, 1].map(|level| zstd::bulk::compress(&plain, level).unwrap());
+    let skippable = [0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4];
+    let stored = async |frame: Option<Vec<u8>>| {
+        let backend = CountingBackend::new(Arc::new(MemoryBackend::new()));
+        let store = open(backend.clone()).await;
+        backend.take();
+        let mut writer = writer(&store).await;
+        match frame {
+            Some(frame) => drop(writer.write_packed(frame.into(), CHUNK as u32).await.unwrap()),
+            None => writer.write(plain.clone().into()).await.unwrap(),
+        }
+        let head = writer.finish().await.unwrap();
+        let stored = backend.take().0;
+        assert!(read_all(&store, &head.bytes).await.unwrap() == plain);
+        stored
+    };
+    let compressed_here = stored(None).await;
+    let longer = fast.len() - here.len();
+    assert!(longer > 0, "the levels have to differ for this test");
+    assert_eq!(stored(Some(fast.clone())).await, compressed_here + longer as u64);
+    assert_eq!(stored(Some([&fast[..], &skippable].concat())).await, compressed_here, "two frames");
+    let halves = [&plain[..CHUNK / 2], &plain[CHUNK / 2..]].map(|half| zstd::bulk::compress(half, -50).unwrap());
+    assert_eq!(stored(Some(halves.concat())).await, compressed_here, "two frames of bytes");
+}
+
+/// The frame of a short chunk is not taken for the longer one that its bytes become a part of.
+#[tokio::test]
+async fn bytes_after_a_short_frame_are_not_lost() {
+    let store = new().await;
+    let text = b"all work and no play ".repeat(CHUNK / 16);
+    let frame = zstd::bulk::compress(&text[..100], 1).unwrap();
+    for zeros in [true, false] {
+        let mut writer = writer(&store).await;
+        writer.write_packed(frame.clone().into(), 100).await.unwrap();
+        let rest = if zeros { vec![0; CHUNK] } else { text[100..100 + CHUNK].to_vec() };
+        match zeros {
+            true => writer.write_zeros(CHUNK as u64).await.unwrap(),
+            false => writer.write(rest.clone().into()).await.unwrap(),
+        }
+        let head = writer.finish().await.unwrap();
+        assert!(read_all(&store, &head.bytes).await.unwrap() == [&text[..100], &rest].concat());
+    }
+}

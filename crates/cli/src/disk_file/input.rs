@@ -16,7 +16,7 @@ use crate::passphrase;
 
 /// How a file is to be read.
 #[derive(Debug, Args)]
-pub struct Input {
+pub(crate) struct Input {
     /// The file's format; found out where it is not told
     #[arg(short, long)]
     pub(super) format: Option<Format>,
@@ -69,7 +69,7 @@ impl Input {
     }
 
     /// Opens the disk in `file`, which is in `format` if that is told.
-    pub(super) fn open_as(&self, file: &DiskFile, format: Option<Format>) -> Result<Opened> {
+    pub(crate) fn open_as(&self, file: &DiskFile, format: Option<Format>) -> Result<Opened> {
         // What must be unpacked first goes where temporary files go, since nothing is made beside the file here.
         let folder = std::env::temp_dir();
         let gate = self.gate()?;

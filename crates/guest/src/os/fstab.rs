@@ -1,5 +1,7 @@
 //! fstab(5): what is mounted where.
 
+use crate::report::{Filesystem, Partition};
+
 /// Most entries; a system has some ten.
 const ENTRIES_MAX: usize = 256;
 const PATH_MAX: usize = 1024;
@@ -41,7 +43,8 @@ pub(crate) fn parse(text: &str) -> Vec<Entry> {
 }
 
 impl Spec {
-    fn parse(text: &str) -> Option<Self> {
+    /// Reads what names a device: a tag, a link or a device name.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let tagged = text.split_once('=').map(|(tag, value)| (tag.to_ascii_uppercase(), value.trim_matches('"')));
         let linked = text.strip_prefix("/dev/disk/by-").and_then(|rest| rest.split_once('/'));
         let linked = linked.map(|(kind, value)| (kind.replace("part", "PART").to_ascii_uppercase(), value));
@@ -55,6 +58,22 @@ impl Spec {
             "PARTUUID" => Some(Self::PartitionUuid(value)),
             "PARTLABEL" => Some(Self::PartitionName(value)),
             _ => None,
+        }
+    }
+}
+
+impl Spec {
+    /// Returns whether this names `filesystem`.
+    pub(crate) fn means(&self, filesystem: &Filesystem, partitions: &[Partition]) -> bool {
+        let is =
+            |found: &Option<String>, text: &str| found.as_deref().is_some_and(|found| found.eq_ignore_ascii_case(text));
+        let partition = partitions.iter().find(|partition| Some(partition.number) == filesystem.partition);
+        match self {
+            Self::Uuid(uuid) => is(&filesystem.uuid, uuid),
+            Self::Label(label) => filesystem.label.as_ref() == Some(label),
+            Self::PartitionUuid(uuid) => partition.is_some_and(|partition| is(&partition.uuid, uuid)),
+            Self::PartitionName(name) => partition.is_some_and(|partition| partition.name.as_ref() == Some(name)),
+            Self::Number(number) => filesystem.partition == *number,
         }
     }
 }
@@ -74,7 +93,7 @@ fn number(text: &str) -> Option<Option<u32>> {
 }
 
 /// Decodes `\040` and the like.
-fn decode(field: &str) -> String {
+pub(crate) fn decode(field: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = field.as_bytes();
     while let Some((first, tail)) = rest.split_first() {

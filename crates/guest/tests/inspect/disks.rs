@@ -206,7 +206,7 @@ pub(crate) fn dirty() -> Vec<u8> {
     let mut content = b"newer\n".to_vec();
     content.resize(1024, 0);
     fs::write(&newer, content).unwrap();
-    let nodes = debian("", b"");
+    let nodes = debian("/dev/sda1 / ext4\n", b"");
     let options = ["-t", "ext4", "-b", "1024", "-N", "128", "-J", "size=1"];
     // The same tree makes the same blocks at each run.
     let place = |disk: &[u8]| disk.chunks(1024).position(|block| block.starts_with(b"web-01\n")).unwrap();

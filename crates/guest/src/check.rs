@@ -1,0 +1,47 @@
+//! The doctor: what keeps a guest from starting elsewhere and from being an image, and what prepare would do about it.
+//!
+//! ```text
+//!   tree -> checks, each: look -> finding -> (chosen?) edit the draft -> findings + plan
+//! ```
+//! One piece of code finds a fault and repairs it, so that the two cannot differ. Invariants: nothing is written to the disk;
+//! a repaired draft has none of the faults that were repaired, so that a second plan is empty; nothing in a plan depends on
+//! time or chance; no secret is shown.
+
+mod choice;
+mod doctor;
+mod draft;
+mod finding;
+mod kinds;
+mod lines;
+mod linux;
+
+pub use choice::Choice;
+pub(crate) use draft::After;
+pub use finding::{Action, Evidence, Finding, Kind, Severity};
+pub use kinds::KINDS;
+
+use std::collections::BTreeMap;
+
+use self::doctor::Doctor;
+use self::kinds::{NO_SYSTEM, UNCLEAN};
+use crate::report::{OsKind, Report};
+use crate::tree::Tree;
+
+/// Examines an opened guest; returns the findings, the worst first, and the changes that repair what `choice` takes.
+pub(crate) fn examine(
+    report: &Report,
+    tree: Option<&Tree>,
+    choice: &Choice,
+) -> (Vec<Finding>, BTreeMap<String, After>) {
+    let Some(tree) = tree.filter(|_| report.os.as_ref().is_some_and(|os| os.kind == OsKind::Linux)) else {
+        let text = "No system that can be examined was found on this disk.".to_owned();
+        return (vec![Finding { kind: &NO_SYSTEM, text, evidence: Vec::new() }], BTreeMap::new());
+    };
+    let mut doctor = Doctor::new(tree, report, choice);
+    linux::run(&mut doctor);
+    for note in report.notes.iter().filter(|note| note.contains("was not shut down cleanly")) {
+        doctor.tell(&UNCLEAN, note.clone(), Vec::new());
+    }
+    let (findings, draft) = doctor.finish();
+    (findings, draft.into_changes())
+}

@@ -1,0 +1,71 @@
+//! Which findings are repaired.
+
+use super::finding::{Action, Kind};
+use super::kinds::KINDS;
+
+/// What a caller wants repaired, by the ids of kinds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Choice {
+    /// Repair these alone, automatic or on request; all automatic ones where it is empty.
+    pub only: Vec<String>,
+    /// Leave these.
+    pub skip: Vec<String>,
+    /// Repair these too, which are done on request.
+    pub with: Vec<String>,
+}
+
+impl Choice {
+    /// Returns the first id that is named and not known, or cannot be repaired.
+    ///
+    /// # Errors
+    /// A sentence that names it, and what is there instead.
+    pub fn check(&self) -> Result<(), String> {
+        for id in self.only.iter().chain(&self.with).chain(&self.skip) {
+            match KINDS.iter().find(|kind| kind.id == id) {
+                None => return Err(format!("there is no finding `{id}`; `molde guest findings` lists all")),
+                Some(kind) if kind.action == Action::Manual && !self.skip.contains(id) => {
+                    return Err(format!("`{id}` is not repaired by prepare: {}", kind.remedy));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn takes(&self, kind: &Kind) -> bool {
+        let named = |list: &[String]| list.iter().any(|id| id == kind.id);
+        if kind.action == Action::Manual || named(&self.skip) {
+            return false;
+        }
+        named(&self.with) || named(&self.only) || (self.only.is_empty() && kind.action == Action::Automatic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::kinds::{CLOUD_INIT_MISSING, FSTAB_DEVICE_NAME, SHELL_HISTORY};
+    use super::*;
+
+    fn ids(ids: &[&str]) -> Vec<String> {
+        ids.iter().map(|id| (*id).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_loses_something_is_done_on_request_only() {
+        let usual = Choice::default();
+        assert!(usual.takes(&FSTAB_DEVICE_NAME) && !usual.takes(&SHELL_HISTORY) && !usual.takes(&CLOUD_INIT_MISSING));
+        let with = Choice { with: ids(&["shell-history"]), ..Choice::default() };
+        assert!(with.takes(&FSTAB_DEVICE_NAME) && with.takes(&SHELL_HISTORY));
+        let only = Choice { only: ids(&["shell-history"]), ..Choice::default() };
+        assert!(!only.takes(&FSTAB_DEVICE_NAME) && only.takes(&SHELL_HISTORY));
+        let skip = Choice { skip: ids(&["fstab-device-name"]), ..Choice::default() };
+        assert!(!skip.takes(&FSTAB_DEVICE_NAME));
+    }
+
+    #[test]
+    fn unknown_and_manual_ids_are_told() {
+        assert!(Choice { only: ids(&["fstab"]), ..Choice::default() }.check().unwrap_err().contains("`fstab`"));
+        assert!(Choice { with: ids(&["cloud-init-missing"]), ..Choice::default() }.check().is_err());
+        assert!(Choice { skip: ids(&["cloud-init-missing"]), ..Choice::default() }.check().is_ok());
+    }
+}

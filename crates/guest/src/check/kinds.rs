@@ -1,0 +1,87 @@
+//! All kinds of findings, in the order in which a person would read about them.
+
+use super::finding::{Action, Kind, Severity};
+
+macro_rules! kinds {
+    ($($name:ident = $id:literal, $severity:ident, $action:ident, $remedy:literal;)*) => {
+        $(
+            pub(super) static $name: Kind =
+                Kind { id: $id, severity: Severity::$severity, action: Action::$action, remedy: $remedy };
+        )*
+        /// Every kind.
+        pub static KINDS: &[&Kind] = &[$(&$name),*];
+    };
+}
+
+kinds! {
+    ROOT_BY_NAME = "root-by-name", BlocksBoot, Automatic,
+        "Name the root file system by its UUID on the kernel's command line.";
+    RESUME_MISSING = "resume-missing", Hygiene, Automatic,
+        "Take `resume=` off the kernel's command line.";
+    FSTAB_DEVICE_NAME = "fstab-device-name", BlocksBoot, Automatic,
+        "Name the file system by its UUID.";
+    FSTAB_MISSING_DEVICE = "fstab-missing-device", BlocksBoot, Automatic,
+        "Turn the line into a comment.";
+    CRYPTTAB_DEVICE_NAME = "crypttab-device-name", BlocksBoot, Automatic,
+        "Name the encrypted device by its UUID.";
+    CRYPTTAB_MISSING_DEVICE = "crypttab-missing-device", BlocksBoot, Manual,
+        "Add the disk, or take the line out of /etc/crypttab before the image is used.";
+    DEVICES_FILE = "lvm-devices-file", BlocksBoot, Automatic,
+        "Delete the list, so that LVM looks at all disks.";
+    DEVICE_CACHE = "device-cache", Hygiene, Automatic,
+        "Delete the file; it is made again.";
+    SERIAL_CONSOLE = "serial-console-missing", Info, Automatic,
+        "Add `console=tty0 console=ttyS0,115200` to the kernel's command line, so that a cloud's console log shows how it starts.";
+    NETWORK_STATIC = "network-static", BlocksCloud, Automatic,
+        "Let the adapter ask for its address (DHCP).";
+    NETWORK_MAC = "network-mac", BlocksCloud, Automatic,
+        "Do not bind the settings to the address of one adapter.";
+    NETWORK_KEPT = "network-manual", Info, Manual,
+        "Look at these settings: they are neither plain Ethernet nor left by an installer, so they stay as they are.";
+    PERSISTENT_NET = "persistent-net-rules", BlocksCloud, Automatic,
+        "Delete the rules that name adapters by their old addresses.";
+    RESOLV_CONF = "resolv-conf-static", Hygiene, Automatic,
+        "Empty the file; DHCP fills it.";
+    CLOUD_INIT_MISSING = "cloud-init-missing", BlocksCloud, Manual,
+        "Install the package cloud-init in the guest, or set keys and host names of new servers by other means.";
+    CLOUD_INIT_DISABLED = "cloud-init-disabled", BlocksCloud, Automatic,
+        "Take away what switches cloud-init off.";
+    CLOUD_INIT_DATASOURCE = "cloud-init-datasource", BlocksCloud, Automatic,
+        "Turn the list into a comment, so that cloud-init looks for every cloud that it knows.";
+    CLOUD_INIT_NETWORK = "cloud-init-network-disabled", BlocksCloud, Automatic,
+        "Let cloud-init set up the network.";
+    CLOUD_INIT_INSTANCE = "cloud-init-stale-instance", BlocksCloud, Automatic,
+        "Delete what cloud-init remembers of the server that it ran on.";
+    HYPERVISOR_TOOLS = "hypervisor-tools", Hygiene, Automatic,
+        "Mask the services, so that they do not start.";
+    XORG_DRIVER = "xorg-driver", Hygiene, Automatic,
+        "Put the file aside, so that the graphics driver is chosen anew.";
+    MACHINE_ID = "machine-id", Hygiene, Automatic,
+        "Empty the file; each new server gets an id of its own.";
+    SSH_HOST_KEYS = "ssh-host-keys", Leak, Automatic,
+        "Delete the keys; each new server makes its own.";
+    SSH_HOST_KEYS_KEPT = "ssh-host-keys-kept", Leak, OnRequest,
+        "Delete the keys. Nothing in this guest is known to make new ones, so do it only if something else does.";
+    RANDOM_SEED = "random-seed", Leak, Automatic,
+        "Delete the file; each new server makes its own.";
+    DHCP_LEASES = "dhcp-leases", Hygiene, Automatic,
+        "Delete the leases.";
+    SHELL_HISTORY = "shell-history", Leak, OnRequest,
+        "Delete the histories.";
+    AUTHORIZED_KEYS = "authorized-keys", Leak, OnRequest,
+        "Delete the files, after which these keys no longer let anyone in.";
+    PRIVATE_KEYS = "private-keys", Leak, OnRequest,
+        "Delete the keys.";
+    TLS_KEYS = "tls-keys", Leak, Manual,
+        "Take the keys out, or give new certificates to every server, if others get the image.";
+    CLOUD_CREDENTIALS = "cloud-credentials", Leak, OnRequest,
+        "Delete the files.";
+    PASSWORDS = "passwords", Leak, Manual,
+        "Lock these accounts, or change their passwords, if others get the image.";
+    LOGS = "logs", Hygiene, OnRequest,
+        "Empty the logs.";
+    UNCLEAN = "unclean-shutdown", Info, Manual,
+        "Nothing to do: the guest replays the journal when it starts.";
+    NO_SYSTEM = "no-system", Info, Manual,
+        "If this is no data disk, see the notes for what could not be read.";
+}

@@ -1,0 +1,200 @@
+//! What prepare will change: each file with what it was and what it becomes, for people to review and for writers to apply.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use disk::error::Result;
+use disk::source::Source;
+use sha2::{Digest, Sha256};
+use similar::TextDiff;
+
+use crate::check::{After, Choice, Finding, examine};
+use crate::inspect::open_disk;
+use crate::report::Report;
+use crate::text::clean;
+use crate::tree::{CONFIG_MAX, Tree};
+
+/// Most entries below a folder that is taken away.
+const BELOW_MAX: usize = 20_000;
+/// Lines around a change that a diff shows.
+const CONTEXT: usize = 3;
+
+/// The result of an examination.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What the disk holds.
+    pub report: Report,
+    /// What was found, the worst first.
+    pub findings: Vec<Finding>,
+    /// What prepare changes, by path.
+    pub changes: Vec<Change>,
+}
+
+/// A change of one path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Path in the guest.
+    pub path: String,
+    /// The file system that holds it, as in [`crate::Filesystem::device`].
+    pub device: String,
+    /// Path inside that file system.
+    pub inner: String,
+    /// What stands there.
+    pub before: State,
+    /// What will stand there.
+    pub after: State,
+    /// Path inside the same file system of a file whose owner, mode and label a new one takes.
+    pub like: Option<String>,
+}
+
+/// What stands at a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum State {
+    /// Nothing.
+    Absent,
+    /// A file of which the content is known.
+    File(Vec<u8>),
+    /// A file that goes; its content may be a secret and was not read.
+    Unread {
+        /// Its length in bytes.
+        length: u64,
+    },
+    /// A symbolic link.
+    Link(String),
+    /// A folder, with the paths of all that is in it inside the file system, deepest first, and whether each is a folder.
+    Folder(Vec<(String, bool)>),
+}
+
+/// Examines `disk` and plans the repair of what `choice` takes. Writes nothing.
+///
+/// # Errors
+/// As [`crate::inspect()`].
+pub fn plan(disk: Arc<dyn Source>, choice: &Choice) -> Result<Plan> {
+    let (mut report, tree, budget) = open_disk(disk)?;
+    let (findings, drafted) = examine(&report, tree.as_ref(), choice);
+    let changes = tree.as_ref().map_or_else(Vec::new, |tree| changes(tree, drafted));
+    // What the checks could not read is worth a note too.
+    if let Some(failure) = budget.take_failure() {
+        return Err(failure);
+    }
+    report.notes.extend(budget.take_notes());
+    Ok(Plan { report, findings, changes })
+}
+
+fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
+    let mut changes = Vec::new();
+    for (path, after) in drafted {
+        let (device, inner) = tree.place(&path);
+        let before = before(tree, &path, &after);
+        let like = match &after {
+            After::File { like: Some(like), .. } => {
+                Some(tree.place(like)).filter(|(other, _)| *other == device).map(|(_, inner)| inner)
+            }
+            _ => None,
+        };
+        let after = match after {
+            After::File { bytes, .. } => State::File(bytes),
+            After::Link(target) => State::Link(target),
+            After::Absent => State::Absent,
+        };
+        if before != after {
+            changes.push(Change { path, device, inner, before, after, like });
+        }
+    }
+    changes
+}
+
+fn before(tree: &Tree, path: &str, after: &After) -> State {
+    let Some(node) = tree.node(path) else { return State::Absent };
+    if let Some(target) = tree.link_target(path) {
+        return State::Link(target);
+    }
+    if tree.is_folder_itself(path) {
+        return State::Folder(below(tree, path));
+    }
+    let is_read = matches!(after, After::File { bytes, .. } if !bytes.is_empty());
+    let content = if is_read { tree.bytes(path, CONFIG_MAX) } else { None };
+    content.map_or(State::Unread { length: node.length }, State::File)
+}
+
+/// Lists all that is in a folder, deepest first.
+fn below(tree: &Tree, folder: &str) -> Vec<(String, bool)> {
+    let mut found = Vec::new();
+    let mut pending = vec![folder.to_owned()];
+    while let Some(folder) = pending.pop() {
+        for name in tree.names(&folder, BELOW_MAX) {
+            let path = format!("{folder}/{name}");
+            let is_folder = tree.is_folder_itself(&path);
+            found.push((tree.place(&path).1, is_folder));
+            if is_folder && found.len() < BELOW_MAX {
+                pending.push(path);
+            }
+        }
+    }
+    // What is in a folder was found after it.
+    found.reverse();
+    found
+}
+
+impl Change {
+    /// Returns what happens in a few words, such as `edit /etc/fstab`.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let path = clean(self.path.as_bytes());
+        match (&self.before, &self.after) {
+            (State::Absent, State::File(_)) => format!("create {path}"),
+            (State::Folder(below), State::Absent) => format!("delete {path} and the {} things in it", below.len()),
+            (_, State::Absent) => format!("delete {path}"),
+            (_, State::Link(target)) => format!("link {path} to {}", clean(target.as_bytes())),
+            (_, State::File(bytes)) if bytes.is_empty() => format!("empty {path}"),
+            _ => format!("edit {path}"),
+        }
+    }
+
+    /// Returns the change as a unified diff; none where there is no text to show, as of what goes unread.
+    #[must_use]
+    pub fn diff(&self) -> Option<String> {
+        let text = |state: &State| match state {
+            State::Absent => Some(String::new()),
+            State::File(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
+            _ => None,
+        };
+        if self.after == State::Absent {
+            return None;
+        }
+        let (before, after) = (text(&self.before)?, text(&self.after)?);
+        let path = clean(self.path.as_bytes());
+        let old = if self.before == State::Absent { "/dev/null".to_owned() } else { format!("a{path}") };
+        let diff = TextDiff::from_lines(&before, &after);
+        let shown = diff.unified_diff().context_radius(CONTEXT).header(&old, &format!("b{path}")).to_string();
+        // Control characters of the guest stay out of terminals.
+        Some(shown.lines().map(|line| format!("{}\n", visible(line))).collect())
+    }
+}
+
+/// Escapes what would steer a terminal, except tabs.
+fn visible(line: &str) -> String {
+    line.split('\t').map(crate::text::visible).collect::<Vec<_>>().join("\t")
+}
+
+impl State {
+    /// Returns the SHA-256 of a file that is known.
+    #[must_use]
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        match self {
+            Self::File(bytes) => Some(Sha256::digest(bytes).into()),
+            _ => None,
+        }
+    }
+
+    /// Returns `absent`, `file`, `link` or `folder`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::File(_) | Self::Unread { .. } => "file",
+            Self::Link(_) => "link",
+            Self::Folder(_) => "folder",
+        }
+    }
+}
