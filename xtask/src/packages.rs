@@ -52,7 +52,7 @@ pub(crate) const DISK: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 19] = [
+pub(crate) const TESTS: [Package; 27] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -72,6 +72,14 @@ pub(crate) const TESTS: [Package; 19] = [
     program("python3", "python3"),
     program("libnbd-bin", "nbdcopy"),
     program("openssl", "openssl"),
+    program("cpio", "cpio"),
+    program("bzip2", "bzip2"),
+    program("lz4", "lz4"),
+    program("lzop", "lzop"),
+    program("initramfs-tools-core", "lsinitramfs"),
+    program("rpm", "rpmbuild"),
+    program("sqlite3", "sqlite3"),
+    program("db5.3-util", "db5.3_load"),
 ];
 
 /// What the slow tests need beyond that: Ceph with its S3 gateway, and npm for Azurite.

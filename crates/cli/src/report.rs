@@ -42,7 +42,10 @@ pub(crate) fn to_json(report: &Report) -> Value {
         "partition_table": report.partition_table.map(PartitionTable::as_str),
         "partitions": partitions,
         "filesystems": filesystems,
-        "boot": {"bios": boot.bios, "uefi": boot.uefi, "loader": boot.loader, "evidence": boot.evidence},
+        "boot": {
+            "bios": boot.bios, "uefi": boot.uefi, "loader": boot.loader, "evidence": boot.evidence,
+            "command_line": boot.command_line, "command_line_from": boot.command_line_from,
+        },
         "notes": report.notes,
     })
 }
@@ -74,6 +77,9 @@ pub(crate) fn print(output: Output, found: &Value) -> Result<()> {
     let firmware: Vec<_> = ["bios", "uefi"].into_iter().filter(|name| boot[*name] == true).collect();
     let loader = plain(boot["loader"].as_str().unwrap_or_default());
     line(format!("boot            {} {loader}", firmware.join(" and ")).trim_end())?;
+    if let Some(command_line) = boot["command_line"].as_str() {
+        line(&format!("command line    {}", plain(command_line)))?;
+    }
     line(&format!("partition table {}", plain(found["partition_table"].as_str().unwrap_or("none"))))?;
     Output::Table.list(
         &found["filesystems"],

@@ -12,6 +12,7 @@ use crate::filesystems::fat;
 use crate::filesystems::open::{is_readable, open};
 use crate::filesystems::recognise::recognise;
 use crate::os;
+use crate::os::command_line::{self, CommandLine};
 use crate::os::fstab;
 use crate::partitions;
 use crate::report::{Filesystem, FilesystemKind, Os, OsKind, Partition, Report};
@@ -30,20 +31,44 @@ const OPENED_MAX: usize = 32;
 /// # Errors
 /// When the disk itself cannot be read ([`disk::error::ErrorKind::Io`]): a report of failed reads would be wrong.
 pub fn inspect(disk: Arc<dyn Source>) -> Result<Report> {
-    Ok(open_disk(disk)?.0)
+    inspect_with(disk, Extras::default())
 }
 
-/// Does the same, and returns the root of the system that was found with its file systems mounted, and the budget which
-/// goes on counting what is read of it.
-pub(crate) fn open_disk(disk: Arc<dyn Source>) -> Result<(Report, Option<Tree>, Rc<Budget>)> {
+/// What is told only when it is asked for, because it takes longer than all the rest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Extras {
+    /// The drivers of each kernel and what its initramfs holds: [`Os::boot_kernels`].
+    pub boot_kernels: bool,
+    /// The installed packages: [`Os::packages`].
+    pub packages: bool,
+}
+
+/// Does the same as [`inspect()`], and tells `extras` too.
+///
+/// # Errors
+/// As [`inspect()`].
+pub fn inspect_with(disk: Arc<dyn Source>, extras: Extras) -> Result<Report> {
+    Ok(open_with(disk, Budget::new(), extras)?.0)
+}
+
+/// A report, the root of the system that was found, and what goes on counting what is read of it.
+type Opened = (Report, Option<Tree>, Rc<Budget>);
+
+/// Does the same as [`inspect()`], and returns the root of the system that was found with its file systems mounted, and
+/// the budget which goes on counting what is read of it.
+pub(crate) fn open_disk(disk: Arc<dyn Source>) -> Result<Opened> {
     open_within(disk, Budget::new())
 }
 
 /// Does the same within another budget.
-pub(crate) fn open_within(disk: Arc<dyn Source>, budget: Budget) -> Result<(Report, Option<Tree>, Rc<Budget>)> {
+pub(crate) fn open_within(disk: Arc<dyn Source>, budget: Budget) -> Result<Opened> {
+    open_with(disk, budget, Extras::default())
+}
+
+fn open_with(disk: Arc<dyn Source>, budget: Budget, extras: Extras) -> Result<Opened> {
     let budget = Rc::new(budget);
     let disk = Window::whole(disk, budget.clone());
-    let found = look(&disk);
+    let found = look(&disk, extras);
     if let Some(failure) = budget.take_failure() {
         return Err(failure);
     }
@@ -63,7 +88,7 @@ struct Volume {
     index: usize,
 }
 
-fn look(disk: &Window) -> Result<(Report, Option<Tree>)> {
+fn look(disk: &Window, extras: Extras) -> Result<(Report, Option<Tree>)> {
     let straight = recognise(disk)?;
     // A disc image that also starts as a disk has both; its file system is the whole.
     let found = partitions::read(disk, straight.is_some())?;
@@ -71,7 +96,7 @@ fn look(disk: &Window) -> Result<(Report, Option<Tree>)> {
     let volumes = volumes(disk, &mut report);
     boot::of_disk(&mut report.boot, disk, report.partition_table, &report.partitions)?;
     read_efi(&volumes, &mut report);
-    let tree = read_linux(&volumes, &mut report);
+    let tree = read_linux(&volumes, extras, &mut report);
     if report.os.is_none() {
         explain_absence(&mut report, disk);
     }
@@ -145,7 +170,7 @@ fn cannot_read(window: &Window, filesystem: &Filesystem, fault: &str) {
 }
 
 /// Opens the file systems, finds the root among them, and describes the system in it.
-fn read_linux(volumes: &[Volume], report: &mut Report) -> Option<Tree> {
+fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) -> Option<Tree> {
     let readable = volumes.iter().filter(|volume| is_readable(report.filesystems[volume.index].kind));
     let mut trees = Vec::new();
     for volume in readable.take(OPENED_MAX) {
@@ -163,7 +188,11 @@ fn read_linux(volumes: &[Volume], report: &mut Report) -> Option<Tree> {
         // A boot partition of its own has at its top what is elsewhere below /boot.
         boot::of_tree(&mut report.boot, tree, if roots.contains(&at) { "/boot" } else { "" }, device);
     }
-    let root = roots.first()?;
+    let Some(root) = roots.first() else {
+        let found = trees.iter().find_map(|(_, tree)| command_line::read(tree, ""));
+        tell_command_line(report, found);
+        return None;
+    };
     for other in &roots[1..] {
         let device = &report.filesystems[trees[*other].0].device;
         trees[*root].1.note(format!("There is another Linux on {device}; the first one is described."));
@@ -171,8 +200,24 @@ fn read_linux(volumes: &[Volume], report: &mut Report) -> Option<Tree> {
     let (index, mut tree) = trees.swap_remove(*root);
     mount_others(&mut tree, index, volumes, report);
     let root = Some(report.filesystems[index].device.clone());
-    report.os = Some(Os { root, ..os::describe(&tree) });
+    let mut os = Os { root, ..os::describe(&tree) };
+    tell_command_line(report, command_line::read(&tree, "/boot"));
+    if let Some(cloud_init) = &mut os.cloud_init {
+        let line = report.boot.command_line.as_deref().unwrap_or_default();
+        cloud_init.disabled |= line.split_whitespace().any(|word| word == "cloud-init=disabled");
+    }
+    if extras.boot_kernels {
+        os.boot_kernels = os::boot_kernels::read(&tree, &os.kernels);
+    }
+    if extras.packages {
+        os.packages = os::packages::list(&tree);
+    }
+    report.os = Some(os);
     Some(tree)
+}
+
+fn tell_command_line(report: &mut Report, found: Option<CommandLine>) {
+    (report.boot.command_line, report.boot.command_line_from) = found.map(|line| (line.text, line.path)).unzip();
 }
 
 /// Follows fstab: tells where each file system is mounted, and mounts those that can be opened.

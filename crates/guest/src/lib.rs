@@ -2,6 +2,7 @@
 //!
 //! disk -> partitions -> file systems (recognised by superblock) -> trees -> OS and boot -> findings -> plan
 //! disk -> [`Overlay`] -> [`ExtWriter`] changes files of ext2, ext3 and ext4 -> changed ranges
+//! only when asked for: the drivers of each kernel, what its initramfs holds, installed packages
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
 //! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
@@ -15,9 +16,11 @@ mod budget;
 mod check;
 mod fields;
 mod filesystems;
+mod initramfs;
 mod inspect;
 mod os;
 mod partitions;
+mod pieces;
 mod plan;
 mod prepare;
 mod report;
@@ -28,8 +31,12 @@ mod write;
 
 pub use browse::{Browser, Difference, Entry, EntryKind, compare};
 pub use check::{Action, Choice, Evidence, Finding, KINDS, Kind, Severity};
-pub use inspect::inspect;
+pub use initramfs::write::{InitramfsEntry, initramfs_segment};
+pub use inspect::{Extras, inspect, inspect_with};
 pub use plan::{Change, Plan, State, plan};
 pub use prepare::{PrepareOptions, Prepared, prepare};
-pub use report::{Boot, CloudInit, Filesystem, FilesystemKind, Os, OsKind, Partition, PartitionTable, Report};
+pub use report::{
+    Boot, CloudInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind, Package,
+    Partition, PartitionTable, Report,
+};
 pub use write::{Attributes, ExtWriter, Overlay};

@@ -1,10 +1,13 @@
 //! The operating system: what its files in the root tree say about it.
 
 mod arch;
+pub(crate) mod boot_kernels;
 mod cloud_init;
+pub(crate) mod command_line;
+mod drivers;
 pub(crate) mod fstab;
 mod kernels;
-mod packages;
+pub(crate) mod packages;
 mod release;
 
 use crate::report::{Os, OsKind};

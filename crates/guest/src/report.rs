@@ -3,7 +3,11 @@
 //! Every text that comes from the guest is cut to a length and has its control characters escaped, so that it
 //! may be printed to a terminal as it is.
 
+mod kernel;
+
 use std::fmt;
+
+pub use kernel::{Driver, DriverState, Initramfs, Kernel};
 
 /// All that was found on one disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -163,8 +167,12 @@ pub struct Os {
     pub package_manager: Option<String>,
     /// Versions of kernels, from the files in `/boot` and the folders of modules, newest last.
     pub kernels: Vec<String>,
+    /// What each kernel that can be started has of drivers, newest last; empty unless it was asked for.
+    pub boot_kernels: Vec<Kernel>,
     /// cloud-init; none where it is not installed.
     pub cloud_init: Option<CloudInit>,
+    /// Installed packages, sorted by name; empty unless they were asked for.
+    pub packages: Vec<Package>,
 }
 
 impl Os {
@@ -179,7 +187,9 @@ impl Os {
             hostname: None,
             package_manager: None,
             kernels: Vec::new(),
+            boot_kernels: Vec::new(),
             cloud_init: None,
+            packages: Vec::new(),
         }
     }
 }
@@ -209,10 +219,21 @@ impl OsKind {
 pub struct CloudInit {
     /// Version of the package.
     pub version: Option<String>,
-    /// Whether `/etc/cloud/cloud-init.disabled` switches it off.
+    /// Whether `/etc/cloud/cloud-init.disabled` or the kernel's command line switches it off.
     pub disabled: bool,
     /// Its `datasource_list`, in order; empty where it is not configured.
     pub datasources: Vec<String>,
+}
+
+/// An installed package.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Package {
+    /// Name.
+    pub name: String,
+    /// Version as its manager writes it, with epoch and release where it has them: `1:2.3-4.el9`.
+    pub version: String,
+    /// Architecture as its manager calls it; none where it has none.
+    pub arch: Option<String>,
 }
 
 /// How a disk starts.
@@ -226,4 +247,8 @@ pub struct Boot {
     pub loader: Option<String>,
     /// What led to the above: one phrase each, for people.
     pub evidence: Vec<String>,
+    /// The kernel's command line of the entry that is started by default; longer ones than 2048 characters are cut.
+    pub command_line: Option<String>,
+    /// The file of the guest that has it.
+    pub command_line_from: Option<String>,
 }

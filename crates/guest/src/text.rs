@@ -6,12 +6,17 @@ pub(crate) const TEXT_MAX: usize = 128;
 /// Returns `bytes` as text of at most [`TEXT_MAX`] characters; control characters, and those that change the
 /// direction of writing, are escaped as `\u{..}`.
 pub(crate) fn clean(bytes: &[u8]) -> String {
+    clean_to(bytes, TEXT_MAX)
+}
+
+/// Does the same as [`clean`] with at most `most` characters.
+pub(crate) fn clean_to(bytes: &[u8], most: usize) -> String {
     // A character has at most four bytes: what lies beyond cannot be shown anyway.
-    let head = &bytes[..bytes.len().min(TEXT_MAX * 4 + 4)];
+    let head = &bytes[..bytes.len().min(most * 4 + 4)];
     let text = String::from_utf8_lossy(head);
     let mut shown = String::new();
     for (count, character) in text.chars().enumerate() {
-        if count == TEXT_MAX {
+        if count == most {
             shown.push_str("...");
             break;
         }
@@ -62,7 +67,7 @@ pub(crate) fn hostname(text: &str) -> Option<&str> {
 
 /// Returns `text` if it is one word as package versions, kernel versions and os-release ids are written.
 pub(crate) fn word(text: &str) -> Option<&str> {
-    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~:-".contains(&byte);
+    let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"._+~^:-".contains(&byte);
     ((1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(is_letter)).then_some(text)
 }
 

@@ -4,6 +4,8 @@
 //! [`LINKS_MAX`] links; no reader is asked to follow a link, open a folder or load a file before its kind and length
 //! were looked at. What cannot be read is told by a note and then counts as absent.
 
+mod stream;
+
 use std::collections::VecDeque;
 use std::rc::Rc;
 

@@ -66,6 +66,8 @@ pub(super) fn render(report: &GuestReport) -> Value {
             "uefi": report.boot.uefi,
             "loader": report.boot.loader,
             "evidence": report.boot.evidence,
+            "command_line": report.boot.command_line,
+            "command_line_from": report.boot.command_line_from,
         },
         "notes": report.notes,
     })
@@ -79,7 +81,10 @@ mod tests {
     fn an_empty_disk() {
         let expect = json!({
             "os": null, "partition_table": null, "partitions": [], "filesystems": [],
-            "boot": {"bios": false, "uefi": false, "loader": null, "evidence": []}, "notes": ["nothing is there"],
+            "boot": {
+                "bios": false, "uefi": false, "loader": null, "evidence": [], "command_line": null, "command_line_from": null,
+            },
+            "notes": ["nothing is there"],
         });
         let report = GuestReport { notes: vec!["nothing is there".into()], ..GuestReport::default() };
         assert_eq!(render(&report), expect);

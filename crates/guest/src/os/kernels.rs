@@ -34,7 +34,7 @@ fn is_version(text: &str) -> bool {
 }
 
 /// Compares runs of digits as numbers, so that 6.9 comes before 6.10.
-fn by_version(left: &str, right: &str) -> Ordering {
+pub(super) fn by_version(left: &str, right: &str) -> Ordering {
     fn key(text: &str) -> Vec<(u128, &str)> {
         let parts = text.split(|letter: char| !letter.is_ascii_alphanumeric());
         parts

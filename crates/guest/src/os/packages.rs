@@ -1,10 +1,13 @@
-//! Which package manager a guest has, and the version of one package of it.
+//! Which packages a guest has, and what manages them.
 
-use crate::text::word;
+mod found;
+mod pacman;
+mod rpm;
+mod stanzas;
+
+use self::found::Found;
+use crate::report::Package;
 use crate::tree::Tree;
-
-/// Largest package list that is read; that of a full desktop has some 8 MiB.
-const LIST_MAX: u64 = 64 << 20;
 
 /// A format of packages.
 struct Format {
@@ -40,48 +43,27 @@ pub(super) fn manager(tree: &Tree) -> Option<&'static str> {
     Some(front.map_or(format.plain, |(_, name)| *name))
 }
 
-/// Returns the version of `package` as dpkg or apk records it.
+/// Returns the version of `package`, as its manager records it.
 pub(super) fn version(tree: &Tree, package: &str) -> Option<String> {
-    let read = |path: &str| tree.exists(path).then(|| tree.text(path, true, LIST_MAX)).flatten();
-    if let Some(list) = read("/var/lib/dpkg/status") {
-        return in_list(&list, "Package: ", "Version: ", package);
-    }
-    in_list(&read("/lib/apk/db/installed")?, "P:", "V:", package)
+    let mut found = Found::one(package);
+    read(tree, &mut found);
+    found.into_packages().pop().map(|package| package.version)
 }
 
-/// Looks through stanzas that are parted by empty lines.
-fn in_list(list: &str, name_key: &str, version_key: &str, package: &str) -> Option<String> {
-    let mut is_found = false;
-    let mut version = None;
-    for line in list.lines().chain([""]) {
-        if line.is_empty() {
-            if is_found {
-                return version;
-            }
-            version = None;
-        } else if let Some(name) = line.strip_prefix(name_key) {
-            is_found = name == package;
-        } else if let Some(found) = line.strip_prefix(version_key) {
-            version = word(found).map(str::to_owned);
-        } else if line.starts_with("Status: ") && !line.ends_with(" installed") {
-            // Removed packages that keep their configuration stay in the list.
-            is_found = false;
-        }
+/// Returns all packages, sorted by name; a note tells where there are too many.
+pub(crate) fn list(tree: &Tree) -> Vec<Package> {
+    let mut found = Found::all();
+    read(tree, &mut found);
+    if found.is_over() {
+        tree.note(format!("There are more than {} packages; not all are told.", found::PACKAGES_MAX));
     }
-    None
+    found.into_packages()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_are_found_whatever_the_order_of_fields() {
-        let dpkg = "Package: a\nStatus: install ok installed\nVersion: 1\n\nPackage: cloud-init\n\
-                    Status: install ok installed\nVersion: 22.4.2-1+deb12u3\nDescription: x\n\nPackage: z\nVersion: 9\n";
-        assert_eq!(in_list(dpkg, "Package: ", "Version: ", "cloud-init").as_deref(), Some("22.4.2-1+deb12u3"));
-        let removed = "Package: cloud-init\nStatus: deinstall ok config-files\nVersion: 1\n";
-        assert_eq!(in_list(removed, "Package: ", "Version: ", "cloud-init"), None);
-        assert_eq!(in_list("C:Q1\nP:cloud-init\nV:24.3-r0", "P:", "V:", "cloud-init").as_deref(), Some("24.3-r0"));
-    }
+/// Looks into the databases of all formats: some systems have a second one, for what they install beside their own.
+fn read(tree: &Tree, found: &mut Found<'_>) {
+    stanzas::dpkg(tree, found);
+    stanzas::apk(tree, found);
+    pacman::read(tree, found);
+    rpm::read(tree, found);
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use disk::error::{Error, Result};
 use disk::source::Source;
-use guest::{Report, inspect};
+use guest::{Extras, Report, inspect, inspect_with};
 
 pub(crate) const MIB: usize = 1 << 20;
 
@@ -45,6 +45,11 @@ impl Source for OnFile {
 /// Inspects a disk that must be readable.
 pub(crate) fn report(disk: Vec<u8>) -> Report {
     inspect(Arc::new(Memory(disk))).unwrap()
+}
+
+/// Inspects a disk that must be readable, with all that can be asked for.
+pub(crate) fn full_report(disk: Vec<u8>) -> Report {
+    inspect_with(Arc::new(Memory(disk)), Extras { boot_kernels: true, packages: true }).unwrap()
 }
 
 /// Asserts that one note has `part` in it.

@@ -3,9 +3,12 @@
 //! A missing tool fails its test with the name of the Debian package that has it.
 
 mod check;
+mod command_lines;
 mod disks;
 mod hostile;
+mod kernels;
 mod mutation;
+mod packages;
 mod prepare;
 mod recognised;
 mod systems;
