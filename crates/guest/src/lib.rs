@@ -1,6 +1,6 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
-//! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
+//! disk -> partitions -> logical volumes -> file systems (recognised by superblock) -> trees -> OS and boot
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
 //! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
@@ -10,14 +10,17 @@
 
 mod boot;
 mod budget;
+mod contents;
 mod fields;
 mod filesystems;
 mod inspect;
 mod os;
 mod partitions;
 mod report;
+mod systems;
 mod text;
 mod tree;
+mod volumes;
 mod window;
 
 pub use inspect::inspect;

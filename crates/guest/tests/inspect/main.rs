@@ -4,7 +4,10 @@
 
 mod disks;
 mod hostile;
+mod lvm;
 mod mutation;
 mod recognised;
 mod systems;
 mod tables;
+mod trees;
+mod volumes;
