@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use guest::{FilesystemKind, Report};
 
-use crate::disks::{MIB, Node, assert_note, debian, elf, ext, fat, put, report, table, text, xfs};
+use crate::disks::{MIB, Node, assert_note, debian, elf, ext, fat, fixture, put, report, table, text, xfs};
 use crate::lvm::{HEAD, IDS, group, grouped, physical_volume, pvck, seal_area, segment, volume};
 
 /// Puts `content` on extents of 1 MiB of a physical volume.
@@ -131,6 +131,18 @@ fn volumes_on_two_partitions_are_put_together() {
     assert_eq!(found[2..], [("/dev/mapper/vg-root", "ext4", Some("/")), ("/dev/mapper/vg-span", "ext4", None)]);
     assert_eq!(report.filesystems[3].label.as_deref(), Some("linear"));
     assert_eq!(report.os.unwrap().hostname.as_deref(), Some("web-01"));
+}
+
+/// The same with everything that LVM keeps written by lvm2 itself.
+#[test]
+fn metadata_of_lvm2_is_read() {
+    let report = report(fixture("lvm.zst"));
+    assert_eq!(report.notes, [] as [String; 0]);
+    let found = report.filesystems.iter().map(|found| (found.device.as_str(), found.label.as_deref()));
+    let expected = [("/dev/mapper/vg--a-root", Some("striped")), ("/dev/mapper/vg--a-home--1", Some("home"))];
+    assert_eq!(found.skip(2).collect::<Vec<_>>(), expected);
+    let os = report.os.unwrap();
+    assert_eq!((os.distro.as_deref(), os.root.as_deref()), (Some("real"), Some("/dev/mapper/vg--a-home--1")));
 }
 
 #[test]
