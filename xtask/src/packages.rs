@@ -52,7 +52,7 @@ pub(crate) const DISK: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 27] = [
+pub(crate) const TESTS: [Package; 28] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -64,6 +64,7 @@ pub(crate) const TESTS: [Package; 27] = [
     program("btrfs-progs", "mkfs.btrfs"),
     program("ntfs-3g", "mkntfs"),
     program("cryptsetup-bin", "cryptsetup"),
+    program("lvm2", "pvck"),
     program("xorriso", "xorriso"),
     file("ovmf", "/usr/share/OVMF/OVMF_CODE_4M.fd"),
     program("rclone", "rclone"),

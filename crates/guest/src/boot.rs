@@ -6,6 +6,9 @@ use crate::report::{Boot, FilesystemKind, Partition, PartitionTable};
 use crate::tree::Tree;
 use crate::window::Window;
 
+/// Most names in a folder of boot loader entries.
+const ENTRIES_MAX: usize = 1024;
+
 /// Configuration files by the loader that reads them, below `/boot` or on a boot partition of their own.
 const CONFIGS: [(&str, &str); 7] = [
     ("grub/grub.cfg", "grub2"),
@@ -33,9 +36,11 @@ pub(crate) fn of_disk(
     let has_code = code.iter().any(|byte| *byte != 0);
     let says = |text: &str| code.windows(text.len()).any(|part| part == text.as_bytes());
     if says("GRUB") {
+        // GRUB 1 has the version of its stages where GRUB 2 has room for a table of the file system.
+        let name = if code[0x3e..0x40] == [3, 2] { "grub1" } else { "grub2" };
         boot.bios = true;
         boot.evidence.push("GRUB in the boot sector".to_owned());
-        boot.loader.get_or_insert_with(|| "grub2".to_owned());
+        boot.loader.get_or_insert_with(|| name.to_owned());
     }
     if let Some(partition) = partitions.iter().find(|partition| partition.bootable)
         && has_code
@@ -86,11 +91,25 @@ pub(crate) fn of_efi(boot: &mut Boot, loaders: &[String], device: &str) {
 
 /// Looks for configuration files in `tree`; `base` is the folder that the guest knows as `/boot`.
 ///
-/// They tell GRUB 1 from GRUB 2, which write the same word into the boot sector.
+/// They tell GRUB 1 from GRUB 2, which write the same word into the boot sector. Entries of the Boot Loader Specification
+/// are read by GRUB 2 and by systemd-boot: which of them is there is told by what else there is.
 pub(crate) fn of_tree(boot: &mut Boot, tree: &Tree, base: &str, device: &str) {
-    let Some((path, name)) = CONFIGS.iter().find(|(path, _)| tree.exists(&format!("{base}/{path}"))) else { return };
-    boot.evidence.push(format!("{base}/{path} on {device}"));
-    if boot.loader.as_deref().is_none_or(|known| known == "grub2") {
-        boot.loader = Some((*name).to_owned());
+    if let Some((path, name)) = CONFIGS.iter().find(|(path, _)| tree.exists(&format!("{base}/{path}"))) {
+        boot.evidence.push(format!("{base}/{path} on {device}"));
+        if boot.loader.as_deref().is_none_or(|known| known == "grub2") {
+            boot.loader = Some((*name).to_owned());
+        }
+    }
+    let folder = format!("{base}/loader/entries");
+    let entries = tree.names(&folder, ENTRIES_MAX).into_iter().filter(|name| name.ends_with(".conf")).count();
+    if entries > 0 {
+        let plural = if entries == 1 { "entry" } else { "entries" };
+        boot.evidence.push(format!("{entries} boot loader {plural} in {folder} on {device}"));
+    }
+    // Both files are of systemd-boot alone: its settings, and what its installer writes.
+    let signs = ["loader/loader.conf", "loader/entries.srel"];
+    if let Some(path) = signs.iter().find(|path| tree.exists(&format!("{base}/{path}"))) {
+        boot.evidence.push(format!("{base}/{path} on {device}"));
+        boot.loader.get_or_insert_with(|| "systemd-boot".to_owned());
     }
 }

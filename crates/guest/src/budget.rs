@@ -122,6 +122,30 @@ impl Budget {
     }
 }
 
+/// Most bytes that a reader of another crate may read to answer a question other than what a file holds.
+///
+/// What such a reader keeps meanwhile is in proportion to what it reads.
+pub(crate) const CALL_MAX: u64 = 64 << 20;
+
+/// What one call of a reader of another crate may still read.
+#[derive(Default)]
+pub(crate) struct Allowance {
+    left: Cell<u64>,
+}
+
+impl Allowance {
+    pub(crate) fn grant(&self, bytes: u64) {
+        self.left.set(bytes);
+    }
+
+    /// Counts `length` bytes that are about to be read.
+    pub(crate) fn spend(&self, length: usize) -> Result<()> {
+        let rest = self.left.get().checked_sub(length as u64);
+        self.left.set(rest.unwrap_or(0));
+        rest.map(drop).ok_or_else(|| Error::new(ErrorKind::TooLarge, "one call reads too much"))
+    }
+}
+
 /// Runs a reader of another crate; its panic becomes `None`.
 ///
 /// The panic hook of the process still runs, so a line may appear in the log of the program.

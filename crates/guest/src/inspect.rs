@@ -8,20 +8,17 @@ use disk::source::Source;
 
 use crate::boot;
 use crate::budget::Budget;
+use crate::contents::{self, Content, tell_unread};
 use crate::filesystems::fat;
-use crate::filesystems::open::{is_readable, open};
 use crate::filesystems::recognise::recognise;
-use crate::os;
-use crate::os::command_line::{self, CommandLine};
-use crate::os::fstab;
 use crate::partitions;
-use crate::report::{Filesystem, FilesystemKind, Os, OsKind, Partition, Report};
-use crate::text::clean;
+use crate::report::{FilesystemKind, Os, OsKind, Partition, Report};
+use crate::systems::{self, Extras};
 use crate::tree::Tree;
 use crate::window::Window;
 
-/// Most contents that are opened; a system has some ten.
-const OPENED_MAX: usize = 32;
+/// Most FAT file systems that are searched for loaders.
+const FATS_MAX: usize = 32;
 
 /// Finds out what is on `disk`, without writing to it.
 ///
@@ -32,15 +29,6 @@ const OPENED_MAX: usize = 32;
 /// When the disk itself cannot be read ([`disk::error::ErrorKind::Io`]): a report of failed reads would be wrong.
 pub fn inspect(disk: Arc<dyn Source>) -> Result<Report> {
     inspect_with(disk, Extras::default())
-}
-
-/// What is told only when it is asked for, because it takes longer than all the rest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Extras {
-    /// The drivers of each kernel and what its initramfs holds: [`Os::boot_kernels`].
-    pub boot_kernels: bool,
-    /// The installed packages: [`Os::packages`].
-    pub packages: bool,
 }
 
 /// Does the same as [`inspect()`], and tells `extras` too.
@@ -81,165 +69,32 @@ fn open_with(disk: Arc<dyn Source>, budget: Budget, extras: Extras) -> Result<Op
     Ok((report, tree, budget))
 }
 
-/// A recognised content and where it lies.
-struct Volume {
-    window: Window,
-    /// Index in [`Report::filesystems`].
-    index: usize,
-}
-
 fn look(disk: &Window, extras: Extras) -> Result<(Report, Option<Tree>)> {
-    let straight = recognise(disk)?;
+    let straight = recognise(disk);
     // A disc image that also starts as a disk has both; its file system is the whole.
     let found = partitions::read(disk, straight.is_some())?;
     let mut report = Report { partition_table: found.table, partitions: found.partitions, ..Report::default() };
-    let volumes = volumes(disk, &mut report);
+    let contents = contents::find(disk, &mut report);
     boot::of_disk(&mut report.boot, disk, report.partition_table, &report.partitions)?;
-    read_efi(&volumes, &mut report);
-    let tree = read_linux(&volumes, extras, &mut report);
+    read_efi(&contents, &mut report);
+    let tree = systems::read(&contents, extras, &mut report);
     if report.os.is_none() {
         explain_absence(&mut report, disk);
     }
     Ok((report, tree))
 }
 
-/// Recognises what lies on the disk and in its partitions.
-fn volumes(disk: &Window, report: &mut Report) -> Vec<Volume> {
-    let whole = Partition { offset: 0, length: disk.len(), ..no_partition() };
-    let mut places: Vec<&Partition> = vec![&whole];
-    places.extend(report.partitions.iter().filter(|partition| partition.kind != "Extended"));
-    places.sort_by_key(|place| (place.offset, place.number));
-    let mut volumes = Vec::new();
-    for place in places {
-        let window = disk.part(place.offset, place.length);
-        let Ok(Some(found)) = recognise(&window) else { continue };
-        // The signature of a file system that was there before the disk was divided is often left.
-        if place.number == 0 && !report.partitions.is_empty() && found.kind != FilesystemKind::Iso9660 {
-            continue;
-        }
-        let device = if place.number == 0 { "/dev/sda".to_owned() } else { format!("/dev/sda{}", place.number) };
-        // A boot record that cannot be read is told by what follows.
-        let _ = boot::of_volume(&mut report.boot, &window, &device, found.kind);
-        report.filesystems.push(Filesystem {
-            device,
-            partition: (place.number != 0).then_some(place.number),
-            kind: found.kind,
-            uuid: found.uuid,
-            label: found.label,
-            size: found.size.unwrap_or(window.len()),
-            used: found.used,
-            mounted_at: None,
-        });
-        volumes.push(Volume { window, index: report.filesystems.len() - 1 });
-    }
-    volumes
-}
-
-fn no_partition() -> Partition {
-    Partition {
-        number: 0,
-        offset: 0,
-        length: 0,
-        type_id: String::new(),
-        kind: String::new(),
-        bootable: false,
-        esp: false,
-        name: None,
-        uuid: None,
-    }
-}
-
-fn read_efi(volumes: &[Volume], report: &mut Report) {
-    let of_fat = |volume: &&Volume| report.filesystems[volume.index].kind == FilesystemKind::Vfat;
-    let fats: Vec<&Volume> = volumes.iter().filter(of_fat).take(OPENED_MAX).collect();
-    for volume in fats {
-        let filesystem = &mut report.filesystems[volume.index];
-        match fat::read_efi(&volume.window) {
+fn read_efi(contents: &[Content], report: &mut Report) {
+    let of_fat = |content: &&Content| report.filesystems[content.index].kind == FilesystemKind::Vfat;
+    let fats: Vec<&Content> = contents.iter().filter(of_fat).take(FATS_MAX).collect();
+    for content in fats {
+        let filesystem = &mut report.filesystems[content.index];
+        match fat::read_efi(&content.window) {
             Ok(efi) => {
                 filesystem.label = efi.label.or(filesystem.label.take());
                 boot::of_efi(&mut report.boot, &efi.loaders, &filesystem.device);
             }
-            Err(fault) => cannot_read(&volume.window, filesystem, &fault),
-        }
-    }
-}
-
-fn cannot_read(window: &Window, filesystem: &Filesystem, fault: &str) {
-    let (kind, device) = (filesystem.kind, &filesystem.device);
-    window.budget().note(format!("The {kind} file system on {device} cannot be read: {}.", clean(fault.as_bytes())));
-}
-
-/// Opens the file systems, finds the root among them, and describes the system in it.
-fn read_linux(volumes: &[Volume], extras: Extras, report: &mut Report) -> Option<Tree> {
-    let readable = volumes.iter().filter(|volume| is_readable(report.filesystems[volume.index].kind));
-    let mut trees = Vec::new();
-    for volume in readable.take(OPENED_MAX) {
-        let filesystem = &report.filesystems[volume.index];
-        match open(&volume.window, filesystem.kind, &filesystem.device) {
-            Ok(files) => {
-                trees.push((volume.index, Tree::new(files, &filesystem.device, volume.window.budget().clone())));
-            }
-            Err(fault) => cannot_read(&volume.window, filesystem, &fault),
-        }
-    }
-    let roots: Vec<usize> = (0..trees.len()).filter(|at| os::is_root(&trees[*at].1)).collect();
-    for (at, (index, tree)) in trees.iter().enumerate() {
-        let device = &report.filesystems[*index].device;
-        // A boot partition of its own has at its top what is elsewhere below /boot.
-        boot::of_tree(&mut report.boot, tree, if roots.contains(&at) { "/boot" } else { "" }, device);
-    }
-    let Some(root) = roots.first() else {
-        let found = trees.iter().find_map(|(_, tree)| command_line::read(tree, ""));
-        tell_command_line(report, found);
-        return None;
-    };
-    for other in &roots[1..] {
-        let device = &report.filesystems[trees[*other].0].device;
-        trees[*root].1.note(format!("There is another Linux on {device}; the first one is described."));
-    }
-    let (index, mut tree) = trees.swap_remove(*root);
-    mount_others(&mut tree, index, volumes, report);
-    let root = Some(report.filesystems[index].device.clone());
-    let mut os = Os { root, ..os::describe(&tree) };
-    tell_command_line(report, command_line::read(&tree, "/boot"));
-    if let Some(cloud_init) = &mut os.cloud_init {
-        let line = report.boot.command_line.as_deref().unwrap_or_default();
-        cloud_init.disabled |= line.split_whitespace().any(|word| word == "cloud-init=disabled");
-    }
-    if extras.boot_kernels {
-        os.boot_kernels = os::boot_kernels::read(&tree, &os.kernels);
-    }
-    if extras.packages {
-        os.packages = os::packages::list(&tree);
-    }
-    report.os = Some(os);
-    Some(tree)
-}
-
-fn tell_command_line(report: &mut Report, found: Option<CommandLine>) {
-    (report.boot.command_line, report.boot.command_line_from) = found.map(|line| (line.text, line.path)).unzip();
-}
-
-/// Follows fstab: tells where each file system is mounted, and mounts those that can be opened.
-fn mount_others(tree: &mut Tree, root: usize, volumes: &[Volume], report: &mut Report) {
-    report.filesystems[root].mounted_at = Some("/".to_owned());
-    let Some(text) = tree.config("/etc/fstab") else { return };
-    for entry in fstab::parse(&text) {
-        let Some(volume) = volumes.iter().find(|volume| {
-            let filesystem = &report.filesystems[volume.index];
-            entry.spec.means(filesystem, &report.partitions)
-        }) else {
-            continue;
-        };
-        let filesystem = &mut report.filesystems[volume.index];
-        if filesystem.mounted_at.is_some() || entry.path == "/" {
-            continue;
-        }
-        filesystem.mounted_at = Some(clean(entry.path.as_bytes()));
-        if is_readable(filesystem.kind)
-            && let Ok(files) = open(&volume.window, filesystem.kind, &filesystem.device)
-        {
-            tree.mount(&entry.path, &filesystem.device, files);
+            Err(fault) => tell_unread(&content.window, filesystem, &fault),
         }
     }
 }
@@ -248,8 +103,7 @@ fn mount_others(tree: &mut Tree, root: usize, volumes: &[Volume], report: &mut R
 fn explain_absence(report: &mut Report, disk: &Window) {
     let budget = disk.budget();
     let of_kind = |kind| report.filesystems.iter().find(|filesystem| filesystem.kind == kind);
-    let unread = [FilesystemKind::Xfs, FilesystemKind::Btrfs, FilesystemKind::Lvm2, FilesystemKind::Luks];
-    for filesystem in unread.into_iter().filter_map(of_kind) {
+    if let Some(filesystem) = of_kind(FilesystemKind::Luks) {
         let (kind, device) = (filesystem.kind, &filesystem.device);
         budget.note(format!("The system may be on {device}: {kind} is recognised, but not opened."));
     }

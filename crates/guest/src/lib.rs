@@ -1,7 +1,7 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
-//! disk -> partitions -> file systems (recognised by superblock) -> trees -> OS and boot -> findings -> plan
-//! disk -> [`Overlay`] -> [`ExtWriter`] changes files of ext2, ext3 and ext4 -> changed ranges
+//! disk -> partitions -> logical volumes -> file systems (recognised by superblock) -> trees -> OS and boot
+//! -> findings -> plan -> [`Overlay`], in which [`ExtWriter`] changes files -> changed ranges
 //! only when asked for: the drivers of each kernel, what its initramfs holds, installed packages
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
@@ -14,6 +14,7 @@ mod boot;
 mod browse;
 mod budget;
 mod check;
+mod contents;
 mod fields;
 mod filesystems;
 mod initramfs;
@@ -24,19 +25,22 @@ mod pieces;
 mod plan;
 mod prepare;
 mod report;
+mod systems;
 mod text;
 mod tree;
+mod volumes;
 mod window;
 mod write;
 
 pub use browse::{Browser, Difference, Entry, EntryKind, compare};
 pub use check::{Action, Choice, Evidence, Finding, KINDS, Kind, Severity};
 pub use initramfs::write::{InitramfsEntry, initramfs_segment};
-pub use inspect::{Extras, inspect, inspect_with};
+pub use inspect::{inspect, inspect_with};
 pub use plan::{Change, Plan, State, plan};
 pub use prepare::{PrepareOptions, Prepared, prepare};
 pub use report::{
     Boot, CloudInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind, Package,
     Partition, PartitionTable, Report,
 };
+pub use systems::Extras;
 pub use write::{Attributes, ExtWriter, Overlay};

@@ -107,7 +107,9 @@ fn range_of(report: &Report, device: &str) -> Result<Range<u64>> {
         return Err(unsupported(&format!("there is no writer for {}", filesystem.kind)));
     }
     match filesystem.partition {
-        None => Ok(0..u64::MAX),
+        // It lies straight on the disk, or in pieces on a logical volume.
+        None if device == "/dev/sda" => Ok(0..u64::MAX),
+        None => Err(unsupported("logical volumes are not written yet")),
         Some(number) => report
             .partitions
             .iter()

@@ -16,10 +16,13 @@ pub struct Report {
     pub partition_table: Option<PartitionTable>,
     /// Partitions in the order of their numbers.
     pub partitions: Vec<Partition>,
-    /// File systems and other recognised contents (swap, LVM, LUKS), in the order of their place on the disk.
+    /// File systems and other recognised contents (swap, LVM, LUKS), in the order of their place on the disk; those on
+    /// logical volumes come last.
     pub filesystems: Vec<Filesystem>,
     /// The operating system, where one was found and its root could be read.
     pub os: Option<Os>,
+    /// The others, where several systems share the disk; a snapshot of one is not another.
+    pub other_systems: Vec<Os>,
     /// How the disk starts.
     pub boot: Boot,
     /// What was odd, broken, or left out: one sentence each, for people.
@@ -72,9 +75,10 @@ pub struct Partition {
 /// Something recognised by its superblock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filesystem {
-    /// Where it lies, as if the disk were the first one: `/dev/sda1`, or `/dev/sda` for the whole disk.
+    /// Where it lies, as if the disk were the first one: `/dev/sda1`, `/dev/sda` for the whole disk, or
+    /// `/dev/mapper/group-volume` for a logical volume.
     pub device: String,
-    /// Number of its partition; none when it lies straight on the disk.
+    /// Number of its partition; none when it lies straight on the disk or on a logical volume.
     pub partition: Option<u32>,
     /// What it is.
     pub kind: FilesystemKind,

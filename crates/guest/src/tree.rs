@@ -6,7 +6,8 @@
 
 mod stream;
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 
 use crate::budget::Budget;
@@ -16,6 +17,11 @@ use crate::text::clean;
 const LINKS_MAX: usize = 32;
 /// Longest path on the way, in components: longer ones come from links that unfold.
 const COMPONENTS_MAX: usize = 256;
+
+/// Most paths whose nodes are remembered, and their most components: each path is walked from the top, and readers walk
+/// each part of it from the top again.
+const KNOWN_MAX: usize = 4096;
+const KNOWN_COMPONENTS_MAX: usize = 16;
 
 /// Largest configuration file that is read.
 pub(crate) const CONFIG_MAX: u64 = 1 << 20;
@@ -29,6 +35,7 @@ pub(crate) struct Tree {
     device: String,
     /// The longest path first: it wins, so that the order of fstab does not matter.
     mounts: Vec<Mount>,
+    known: RefCell<HashMap<Components, Option<Node>>>,
     budget: Rc<Budget>,
 }
 
@@ -50,13 +57,14 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
 
 impl Tree {
     pub(crate) fn new(root: Rc<dyn Files>, device: &str, budget: Rc<Budget>) -> Self {
-        Self { root, device: device.to_owned(), mounts: Vec::new(), budget }
+        Self { root, device: device.to_owned(), mounts: Vec::new(), known: RefCell::default(), budget }
     }
 
     /// Lays `filesystem`, which is on `device`, over the folder at `path`.
     pub(crate) fn mount(&mut self, path: &str, device: &str, filesystem: Rc<dyn Files>) {
         self.mounts.push(Mount { at: split(path.as_bytes()).collect(), device: device.to_owned(), filesystem });
         self.mounts.sort_by_key(|mount| std::cmp::Reverse(mount.at.len()));
+        self.known.borrow_mut().clear();
     }
 
     /// Adds a note to the report.
@@ -225,9 +233,17 @@ impl Tree {
 
     fn look(&self, components: Components) -> Option<Place> {
         self.budget.check_time().ok()?;
-        let (filesystem, inner) = self.locate(&components);
-        let node = self.told(filesystem.stat(&inner), &components)??;
-        Some(Place { components, node })
+        let known = self.known.borrow().get(&components).copied();
+        let node = known.unwrap_or_else(|| {
+            let (filesystem, inner) = self.locate(&components);
+            let node = self.told(filesystem.stat(&inner), &components).flatten();
+            let mut known = self.known.borrow_mut();
+            if known.len() < KNOWN_MAX && components.len() <= KNOWN_COMPONENTS_MAX {
+                known.insert(components.clone(), node);
+            }
+            node
+        });
+        Some(Place { components, node: node? })
     }
 
     /// Returns the file system that holds `components`, and the path inside it.

@@ -24,12 +24,12 @@ pub struct Prepare {
     from: From,
     /// The file to write
     #[arg(short, long, required_unless_present = "dry_run")]
-    output: Option<PathBuf>,
+    out: Option<PathBuf>,
     /// Format of the file to write
     #[arg(short = 'O', long, default_value = "qcow2")]
     output_format: Format,
     /// Only show what would be changed, file by file
-    #[arg(short = 'n', long, conflicts_with = "output")]
+    #[arg(short = 'n', long, conflicts_with = "out")]
     dry_run: bool,
     /// Repair these findings alone (see `molde guest findings`)
     #[arg(long, value_name = "ID", value_delimiter = ',')]
@@ -56,7 +56,7 @@ impl Prepare {
         let choice = Choice { only: self.only.clone(), skip: self.skip.clone(), with: self.with.clone() };
         choice.check().map_err(Failure::new)?;
         let is_json = self.json || output == Output::Json;
-        let Some(target) = self.output.as_ref().filter(|_| !self.dry_run) else {
+        let Some(target) = self.out.as_ref().filter(|_| !self.dry_run) else {
             let plan = self.from.look(|disk| guest::plan(disk, &choice))?;
             return if is_json { print_json(&plan_json(&plan)) } else { print_plan(&plan) };
         };

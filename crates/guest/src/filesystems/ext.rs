@@ -10,7 +10,7 @@ use std::error::Error as StdError;
 use disk::error::Result;
 use ext4_view::{Ext4, Ext4Error, Ext4Read, File, Path};
 
-use super::files::{Files, Node, NodeKind};
+use super::files::{Files, LINK_MAX, Node, NodeKind};
 use super::recognised::{Recognised, uuid_text};
 use crate::budget::contain;
 use crate::fields::{le16, le32};
@@ -36,8 +36,6 @@ const GROUPS_MAX: u64 = 512 << 10;
 const JOURNAL_MAX: u64 = 128 << 20;
 /// Largest folder: some 400,000 names.
 const FOLDER_MAX: u64 = 16 << 20;
-/// Longest path in a link, as Linux has it.
-const LINK_MAX: u64 = 4096;
 
 struct Superblock {
     block_size: u64,

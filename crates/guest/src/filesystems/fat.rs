@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Seek, SeekFrom, Write};
 
+use super::files::{Files, Node, NodeKind};
 use super::recognised::Recognised;
 use crate::budget::contain;
 use crate::fields::{le16, le32, stands_at};
@@ -11,6 +12,8 @@ use crate::window::Window;
 
 /// Most folders looked into and most entries listed, in each.
 const ENTRIES_MAX: usize = 512;
+/// Most entries of one folder in which a name is looked for.
+const NAMES_MAX: usize = 16 << 10;
 
 /// Recognises the parameter block in the first sector.
 pub(super) fn recognise(bytes: &[u8]) -> Option<Recognised> {
@@ -62,11 +65,7 @@ pub(crate) fn read_efi(window: &Window) -> Result<Efi, String> {
         let label = filesystem.read_volume_label_from_root_dir_as_bytes()?.and_then(|label| clean_padded(&label));
         Ok(Efi { label, loaders: loaders(&filesystem.root_dir())? })
     };
-    match contain(read) {
-        Some(Ok(efi)) => Ok(efi),
-        Some(Err(error)) => Err(error.to_string()),
-        None => Err("its structure is broken".to_owned()),
-    }
+    call(read)
 }
 
 fn loaders(root: &fatfs::Dir<'_, Reader>) -> io::Result<Vec<String>> {
@@ -102,6 +101,111 @@ fn list(folder: &fatfs::Dir<'_, Reader>, path: &str, is_deep: bool, found: &mut 
         }
     }
     Ok(())
+}
+
+/// An open file system; capitals and small letters are the same to it.
+pub(super) struct Fat {
+    inner: fatfs::FileSystem<Reader>,
+}
+
+type Entry<'a> = fatfs::DirEntry<'a, Reader>;
+
+impl Fat {
+    /// Opens the file system in `window`; an error says why it cannot be read.
+    pub(super) fn open(window: &Window) -> Result<Self, String> {
+        let reader = Reader { window: window.clone(), position: 0 };
+        call(|| fatfs::FileSystem::new(reader, fatfs::FsOptions::new())).map(|inner| Self { inner })
+    }
+
+    /// Returns the entry at `path`; none where there is none, and for the top.
+    fn find(&self, path: &[u8]) -> io::Result<Option<Entry<'_>>> {
+        let Ok(path) = std::str::from_utf8(path) else { return Ok(None) };
+        let mut folder = self.inner.root_dir();
+        let mut found = None;
+        for name in path.split('/').filter(|name| !name.is_empty()) {
+            if let Some(entry) = found.take() {
+                if !Entry::is_dir(&entry) {
+                    return Ok(None);
+                }
+                folder = entry.to_dir();
+            }
+            let is_it = |entry: &Entry<'_>| {
+                let has =
+                    |own: &str| own.chars().flat_map(char::to_lowercase).eq(name.chars().flat_map(char::to_lowercase));
+                has(&entry.file_name()) || has(&entry.short_file_name())
+            };
+            found = folder.iter().take(NAMES_MAX).find(|entry| entry.as_ref().map_or(true, &is_it)).transpose()?;
+            if found.is_none() {
+                break;
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl Files for Fat {
+    fn stat(&self, path: &[u8]) -> Result<Option<Node>, String> {
+        let node = |kind, length| Node { kind, length, mode: 0, uid: 0, gid: 0 };
+        if path == b"/" {
+            return Ok(Some(node(NodeKind::Folder, 0)));
+        }
+        let found = call(|| self.find(path))?;
+        Ok(found
+            .map(|entry| if entry.is_dir() { node(NodeKind::Folder, 0) } else { node(NodeKind::File, entry.len()) }))
+    }
+
+    fn link(&self, _: &[u8], _: u64) -> Result<Vec<u8>, String> {
+        Err("FAT has no links".to_owned())
+    }
+
+    fn is_folder_small(&self, _: u64) -> bool {
+        // No length is stored; the walk over its entries has a limit.
+        true
+    }
+
+    fn names(&self, path: &[u8], most: usize) -> Result<Vec<Vec<u8>>, String> {
+        call(|| {
+            let folder = if path == b"/" {
+                self.inner.root_dir()
+            } else {
+                self.find(path)?.filter(Entry::is_dir).ok_or(io::ErrorKind::NotFound)?.to_dir()
+            };
+            let mut names = Vec::new();
+            for entry in folder.iter().take(NAMES_MAX) {
+                let name = entry?.file_name();
+                if names.len() < most && name != "." && name != ".." {
+                    names.push(name.into_bytes());
+                }
+            }
+            Ok(names)
+        })
+    }
+
+    fn read(&self, path: &[u8], offset: u64, most: usize) -> Result<Vec<u8>, String> {
+        call(|| {
+            let entry = self.find(path)?.filter(Entry::is_file).ok_or(io::ErrorKind::NotFound)?;
+            let left = usize::try_from(entry.len().saturating_sub(offset)).unwrap_or(usize::MAX);
+            let mut bytes = vec![0; left.min(most)];
+            let mut file = entry.to_file();
+            file.seek(SeekFrom::Start(offset))?;
+            let mut filled = 0;
+            while filled < bytes.len() {
+                match file.read(&mut bytes[filled..])? {
+                    0 => break,
+                    count => filled += count,
+                }
+            }
+            bytes.truncate(filled);
+            Ok(bytes)
+        })
+    }
+}
+
+fn call<T>(run: impl FnOnce() -> io::Result<T>) -> Result<T, String> {
+    match contain(run) {
+        Some(answer) => answer.map_err(|error| error.to_string()),
+        None => Err("its structure is broken".to_owned()),
+    }
 }
 
 /// The window as `fatfs` wants it; it is never written.

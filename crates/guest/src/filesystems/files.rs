@@ -1,5 +1,8 @@
 //! An open file system, whichever it is: what [`crate::tree`] asks of a reader.
 
+/// Longest path in a link, as Linux has it.
+pub(crate) const LINK_MAX: u64 = 4096;
+
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NodeKind {
@@ -8,6 +11,18 @@ pub(crate) enum NodeKind {
     Link,
     /// A device, pipe or socket.
     Special,
+}
+
+impl NodeKind {
+    /// Returns the kind in the upper bits of a mode, as Linux and Rock Ridge have them.
+    pub(crate) fn of_mode(mode: u16) -> Self {
+        match mode & 0o170_000 {
+            0o100_000 => Self::File,
+            0o040_000 => Self::Folder,
+            0o120_000 => Self::Link,
+            _ => Self::Special,
+        }
+    }
 }
 
 /// What stands at a path.

@@ -2,8 +2,6 @@
 //!
 //! Places of the fields: the kernel's headers and the public on-disk descriptions of each file system.
 
-use disk::error::Result;
-
 use super::recognised::{Recognised, uuid_text};
 use super::{ext, fat};
 use crate::fields::{be16, be32, be64, le16, le32, le64, stands_at};
@@ -34,15 +32,13 @@ const SIGNATURES: &[Signature] = &[
 ];
 
 /// Returns what `window` holds; none where nothing is known.
-pub(crate) fn recognise(window: &Window) -> Result<Option<Recognised>> {
-    for signature in SIGNATURES {
-        if let Some(bytes) = window.bytes(signature.offset, signature.length)?
-            && let Some(found) = (signature.recognise)(&bytes)
-        {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
+///
+/// What cannot be read is as if it were not there: half of a logical volume may be on another disk.
+pub(crate) fn recognise(window: &Window) -> Option<Recognised> {
+    SIGNATURES.iter().find_map(|signature| {
+        let bytes = window.bytes(signature.offset, signature.length).ok().flatten()?;
+        (signature.recognise)(&bytes)
+    })
 }
 
 fn luks(bytes: &[u8]) -> Option<Recognised> {

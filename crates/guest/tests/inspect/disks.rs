@@ -132,6 +132,72 @@ pub(crate) fn ext_edited(mib: usize, options: &[&str], nodes: &Nodes<'_>, comman
     fs::read(image).unwrap()
 }
 
+/// Makes an XFS of `mib` MiB with `nodes` by mkfs.xfs, which copies no special files; `options` come before the file name.
+pub(crate) fn xfs(mib: usize, options: &[&str], nodes: &Nodes<'_>) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let tree = folder.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    write_tree(&tree, nodes);
+    let mut prototype = "/\n0 0\nd--755 0 0\n".to_owned();
+    list_prototype(&tree, &mut prototype);
+    let (list, image) = (folder.path().join("list"), folder.path().join("image"));
+    fs::write(&list, prototype).unwrap();
+    fs::write(&image, vec![0; mib * MIB]).unwrap();
+    // Smaller than 300 MiB is for tests only.
+    let own = ["--unsupported", "-q", "-f", "-p", list.to_str().unwrap()];
+    tool("xfsprogs", "mkfs.xfs", &[&own, options, &[image.to_str().unwrap()]].concat(), "");
+    fs::read(image).unwrap()
+}
+
+/// Writes the form of mkfs.xfs(8) for what is in `folder`.
+fn list_prototype(folder: &Path, list: &mut String) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let (path, kind) = entry.map(|entry| (entry.path(), entry.file_type().unwrap())).unwrap();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if kind.is_dir() {
+            list.push_str(&format!("{name} d--755 0 0\n"));
+            list_prototype(&path, list);
+        } else if kind.is_symlink() {
+            list.push_str(&format!("{name} l--777 0 0 {}\n", fs::read_link(&path).unwrap().display()));
+        } else {
+            list.push_str(&format!("{name} ---640 7 8 {}\n", path.display()));
+        }
+    }
+    list.push_str("$\n");
+}
+
+/// Makes a btrfs of `mib` MiB with `nodes` by mkfs.btrfs.
+pub(crate) fn btrfs(mib: usize, options: &[&str], nodes: &Nodes<'_>) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, image) = (folder.path().join("tree"), folder.path().join("image"));
+    fs::create_dir(&tree).unwrap();
+    write_tree(&tree, nodes);
+    fs::write(&image, vec![0; mib * MIB]).unwrap();
+    let own = ["-q", "-n", "4096", "--rootdir", tree.to_str().unwrap()];
+    tool("btrfs-progs", "mkfs.btrfs", &[&own, options, &[image.to_str().unwrap()]].concat(), "");
+    fs::read(image).unwrap()
+}
+
+/// Makes a disc with `nodes` by xorriso.
+pub(crate) fn iso(options: &[&str], nodes: &Nodes<'_>) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let (tree, image) = (folder.path().join("tree"), folder.path().join("image"));
+    fs::create_dir(&tree).unwrap();
+    write_tree(&tree, nodes);
+    let own = ["-as", "mkisofs", "-quiet", "-o", image.to_str().unwrap()];
+    tool("xorriso", "xorriso", &[&own, options, &[tree.to_str().unwrap()]].concat(), "");
+    fs::read(image).unwrap()
+}
+
+/// Unpacks a file system that a kernel made; `fixtures/README.md` tells how.
+pub(crate) fn fixture(name: &str) -> Vec<u8> {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inspect/fixtures").join(name);
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    tool("zstd", "zstd", &["-q", "-d", packed.to_str().unwrap(), "-o", image.to_str().unwrap()], "");
+    fs::read(image).unwrap()
+}
+
 /// Makes a FAT file system of `mib` MiB with files by mkfs.vfat and mtools.
 pub(crate) fn fat(mib: usize, options: &[&str], files: &[(&str, &str)]) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use guest::inspect;
 
 use crate::disks::{OnFile, ext, fat, report, tool};
+use crate::lvm::{IDS, physical_volume};
 
 /// Makes a file of `mib` MiB and runs a tool of `package` on it; `{}` stands for the file.
 fn made_by(package: &str, program: &str, arguments: &[&str], mib: u64) -> (tempfile::TempDir, String) {
@@ -21,23 +22,6 @@ fn made_by(package: &str, program: &str, arguments: &[&str], mib: u64) -> (tempf
 pub(crate) fn ntfs(mib: u64) -> Vec<u8> {
     let (_folder, image) = made_by("ntfs-3g", "mkntfs", &["-F", "-Q", "-q", "-L", "WIN", "{}"], mib);
     fs::read(image).unwrap()
-}
-
-/// The first sectors of an LVM2 physical volume, with the checksum that blkid demands.
-pub(crate) fn physical_volume() -> Vec<u8> {
-    let mut bytes = vec![0; 1 << 20];
-    let sector = &mut bytes[512..1024];
-    sector[..8].copy_from_slice(b"LABELONE");
-    sector[8] = 1;
-    sector[20] = 32;
-    sector[24..32].copy_from_slice(b"LVM2 001");
-    sector[32..64].copy_from_slice(b"abcdefGHIJKLmnopqrSTUVwx0123yz45");
-    sector[64..72].copy_from_slice(&(1_u64 << 20).to_le_bytes());
-    let crc = sector[20..].iter().fold(0xf597_a6cf_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
-    });
-    sector[16..20].copy_from_slice(&crc.to_le_bytes());
-    bytes
 }
 
 fn blkid(image: &str, tag: &str) -> Option<String> {
@@ -103,9 +87,7 @@ fn each_kind_is_recognised_as_blkid_does() {
         check_bytes(&fat(mib, &["-F", bits, "-n", "BOOT"], &[]), "vfat");
     }
     // blkid does not look for volumes on what could be a floppy disk.
-    let mut volume = physical_volume();
-    volume.resize(4 << 20, 0);
-    check_bytes(&volume, "LVM2_member");
+    check_bytes(&physical_volume(IDS[0], 4, "", 0), "LVM2_member");
 }
 
 #[test]

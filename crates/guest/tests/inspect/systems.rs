@@ -140,16 +140,18 @@ fn fedora_straight_on_the_disk() {
     assert_eq!((report.boot.bios, report.boot.uefi, report.boot.loader.as_deref()), (false, false, Some("grub2")));
 }
 
-/// A boot partition alone can be opened when the root lies on LVM, as the installers of Red Hat make it.
+/// A boot partition alone can be opened when the root lies on LVM, and the metadata of that is damaged.
 #[test]
 fn boot_partition_beside_an_unread_root() {
     let mut disk = table(8, "label: dos\nstart=2048, size=8192, type=83, bootable\nstart=10240, size=4096, type=8e\n");
     disk[384..388].copy_from_slice(b"GRUB");
     put(&mut disk, 1, &ext(4, &["-t", "ext4"], &[("grub2/grub.cfg", text(""))]));
-    put(&mut disk, 5, &crate::recognised::physical_volume());
+    let mut volume = crate::lvm::physical_volume(crate::lvm::IDS[0], 2, "vg {}", 512);
+    volume[4096 + 512] ^= 1;
+    put(&mut disk, 5, &volume);
     let report = report(disk);
     assert!(report.os.is_none());
-    assert_note(&report, "The system may be on /dev/sda2: LVM2_member is recognised, but not opened");
+    assert_note(&report, "The LVM metadata on /dev/sda2 cannot be used: the checksum of its text is wrong");
     assert_eq!(report.boot.loader.as_deref(), Some("grub2"));
     assert!(report.boot.evidence.contains(&"/grub2/grub.cfg on /dev/sda1".to_owned()), "{:?}", report.boot);
 }

@@ -2,6 +2,7 @@
 
 use crate::check::doctor::{Doctor, at};
 use crate::check::kinds::LOGS;
+use crate::prepare::RECORD;
 
 const FOLDER: &str = "/var/log";
 /// Most files that are emptied, and how deep below the folder they are looked for.
@@ -32,6 +33,9 @@ fn collect(doctor: &Doctor<'_>, folder: &str, depth: usize, files: &mut Vec<Stri
             return;
         }
         let Some(node) = doctor.tree.node(&path) else { continue };
+        if path == RECORD {
+            continue;
+        }
         if doctor.tree.is_file(&path) && node.length > 0 {
             files.push(path);
         } else if depth < DEPTH_MAX && doctor.tree.is_folder_itself(&path) {

@@ -41,7 +41,11 @@ impl Change<'_> {
             let place = self.folder_place(folder, logical)?;
             let block = self.read(place)?;
             // The first block of an index begins with both names, and inner ones with an entry as long as the block.
-            let is_inner = le32(&block, 0) == 0 && usize::from(le16(&block, 4)) == self.layout.block_size % (1 << 16);
+            // The length of 64 KiB does not fit and is stored as all ones or none.
+            let length = usize::from(le16(&block, 4));
+            let is_whole = length == self.layout.block_size
+                || (self.layout.block_size == 1 << 16 && [0, 0xffff].contains(&length));
+            let is_inner = le32(&block, 0) == 0 && is_whole;
             if folder.has_index() && (logical == 0 || is_inner) {
                 continue;
             }
