@@ -3,6 +3,7 @@
 mod ext;
 pub(crate) mod fat;
 pub(crate) mod files;
+pub(crate) mod ntfs;
 pub(crate) mod open;
 pub(crate) mod recognise;
 pub(crate) mod recognised;

@@ -1,6 +1,6 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
-//! disk -> partitions -> file systems (recognised by superblock) -> trees (ext and FAT are opened) -> OS and boot
+//! disk -> partitions -> file systems (recognised by superblock) -> trees (ext, NTFS and FAT are opened) -> OS and boot
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
 //! file and directory that is read has a size limit, one [`inspect()`] has a limit of reads, bytes and seconds,
