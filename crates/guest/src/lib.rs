@@ -15,6 +15,7 @@ mod filesystems;
 mod inspect;
 mod os;
 mod partitions;
+pub mod registry;
 mod report;
 mod text;
 mod tree;

@@ -3,8 +3,10 @@
 //! A missing tool fails its test with the name of the Debian package that has it.
 
 mod disks;
+mod hives;
 mod hostile;
 mod mutation;
 mod recognised;
 mod systems;
 mod tables;
+mod windows_registry;
