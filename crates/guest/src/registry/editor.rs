@@ -160,24 +160,27 @@ impl Editor {
         let old = Value::at(Hive::open(self.space.bytes())?, value)?.data_cells()?;
         let mut field = [0; 4];
         let is_inline = data.len() <= 4;
-        let mut freed = old.as_slice();
-        if is_inline {
-            field[..data.len()].copy_from_slice(data);
-        } else if let [place] = old[..]
-            && self.space.cell(place)?.len() >= data.len()
-        {
+        let kept = match old[..] {
+            [place] if !is_inline && self.space.cell(place)?.len() >= data.len() => Some(place),
+            _ => None,
+        };
+        if let Some(place) = kept {
             self.space.fill(place, data)?;
             field = place.to_le_bytes();
-            freed = &[];
         } else {
-            field = self.space.allocate(data)?.to_le_bytes();
+            // First, so that the new data may take the place.
+            old.iter().try_for_each(|cell| self.space.release(*cell))?;
+            if is_inline {
+                field[..data.len()].copy_from_slice(data);
+            } else {
+                field = self.space.allocate(data)?.to_le_bytes();
+            }
         }
         // No loss: longer data was refused.
         let size = data.len() as u32 | if is_inline { value_field::INLINE } else { 0 };
         self.space.put32(value, value_field::SIZE, size)?;
         self.space.put_bytes(value, value_field::DATA, &field)?;
-        self.space.put32(value, value_field::KIND, kind.number())?;
-        freed.iter().try_for_each(|cell| self.space.release(*cell))
+        self.space.put32(value, value_field::KIND, kind.number())
     }
 
     /// Adds a value to the key `key`.

@@ -9,6 +9,8 @@ use crate::fields::{le16, le32, le64, stands_at};
 
 /// Longest list of subkeys in cells that name lists of cells.
 const SUBKEYS_MAX: usize = 1 << 18;
+/// Most values of one key.
+const VALUES_MAX: usize = 1 << 16;
 
 /// A hive in memory.
 #[derive(Clone, Copy)]
@@ -181,6 +183,6 @@ impl<'h> Key<'h> {
         let (count, at) = (le32(self.cell, key_field::VALUES), le32(self.cell, key_field::VALUE_LIST));
         let list = if count == 0 || at == NOTHING { &[][..] } else { self.hive.cell(at)? };
         // The list ends with its cell, whatever the count says.
-        Ok(list.chunks_exact(4).take(usize::try_from(count).unwrap_or(usize::MAX)).map(|entry| le32(entry, 0)))
+        Ok(list.chunks_exact(4).take(VALUES_MAX.min(count as usize)).map(|entry| le32(entry, 0)))
     }
 }

@@ -11,7 +11,7 @@ use crate::mutation::Random;
 const TIME: u64 = 0x01d9_0000_1234_5678;
 
 fn services() -> Vec<u8> {
-    let long: Vec<String> = (0..20_000).map(|number: u32| format!("{:02x}", number % 251)).collect();
+    let long: Vec<String> = (0..12_000).map(|number: u32| format!("{:02x}", number % 251)).collect();
     let text = format!(
         r#"
         [ControlSet001\Services\atapi]
@@ -89,7 +89,7 @@ fn values_of_each_type_are_read() {
     assert_eq!(value("ImagePath").text().as_deref(), Some("%x%"));
     assert_eq!((value("Wide").number(), value("Wide").kind()), (Some(0x1_0000_0001), ValueKind::Qword));
     let long = value("Long").data().unwrap();
-    assert!(long.len() == 20_000 && long[19_999] == (19_999_u32 % 251) as u8);
+    assert!(long.len() == 12_000 && long[11_999] == (11_999_u32 % 251) as u8);
     assert_eq!((value("Long").number(), value("Long").text(), value("Long").texts()), (None, None, None));
     let names: Vec<String> = key(r"ControlSet001\Services").subkeys(10).unwrap().iter().map(Key::name).collect();
     assert_eq!(names, ["atapi", "Tcpip", "viostor"]);
@@ -181,10 +181,10 @@ fn data_moves_between_cells_and_is_freed() {
     let old = services();
     let path = r"ControlSet001\Services\Tcpip\Parameters\Interfaces\{A}";
     let mut editor = editor(&old);
-    // From segments to four bytes, to a cell, to a longer one that takes the place which the segments left.
+    // From a long cell to four bytes, to a cell, to a longer one that takes the place which the first one left.
     editor.set_value(path, "Long", ValueKind::Binary, &[1, 2, 3]).unwrap();
     editor.set_value(path, "Long", ValueKind::Binary, &[4; 100]).unwrap();
-    editor.set_value(path, "Long", ValueKind::Binary, &[5; 16_000]).unwrap();
+    editor.set_value(path, "Long", ValueKind::Binary, &[5; 11_000]).unwrap();
     editor.set_value(path, "Long", ValueKind::Binary, &[6; 50]).unwrap();
     editor.set_value(path, "Long", ValueKind::Text, b"").unwrap();
     for name in ["EnableDHCP", "IPAddress", "ImagePath", "Wide", "Long"] {
@@ -196,8 +196,46 @@ fn data_moves_between_cells_and_is_freed() {
     let difference = difference(&old, &changed.bytes);
     assert!(difference.len() == 5 && difference.iter().all(|line| line.starts_with('-')), "{difference:#?}");
     let mut again = self::editor(&changed.bytes);
-    again.set_value(path, "Again", ValueKind::Binary, &[9; 16_000]).unwrap();
+    again.set_value(path, "Again", ValueKind::Binary, &[9; 11_000]).unwrap();
     assert_eq!(again.finish().bytes.len(), old.len());
+}
+
+/// Windows cuts data over 16344 bytes into segments (`db`), which hivexregedit does not.
+#[test]
+fn segments_are_joined_and_freed() {
+    let mut hive = merge(&empty(5), "[K]\n\"Long\"=hex:01,02,03,04,05,06,07,08\n");
+    let bin = hive.len() - 4096;
+    hive.resize(hive.len() + 0x9000, 0);
+    hive[40..44].copy_from_slice(&u32::try_from(bin + 0x9000).unwrap().to_le_bytes());
+    hive[4096 + bin..4096 + bin + 8].copy_from_slice(&[b"hbin", &(bin as u32).to_le_bytes()[..]].concat());
+    put(&mut hive, bin + 8, 0x9000);
+    // Cells one after the other: the block, its list, two segments, and what is left.
+    let (block, list, first, second, rest) = (bin + 0x20, bin + 0x30, bin + 0x40, bin + 0x4020, bin + 0x8000);
+    let places = [block, list, first, second, rest, bin + 0x9000];
+    for pair in places.windows(2) {
+        put(&mut hive, pair[0], ((pair[1] - pair[0]) as u32).wrapping_neg());
+    }
+    put(&mut hive, rest, 0x1000);
+    hive[4096 + block + 4..4096 + block + 8].copy_from_slice(b"db\x02\0");
+    put(&mut hive, block + 8, list as u32);
+    put(&mut hive, list + 4, first as u32);
+    put(&mut hive, list + 8, second as u32);
+    hive[4096 + first + 4..4096 + second].fill(1);
+    hive[4096 + second + 4..4096 + rest].fill(2);
+    let value = hive.windows(2).position(|part| part == b"vk").unwrap();
+    hive[value + 4..value + 8].copy_from_slice(&20_000_u32.to_le_bytes());
+    hive[value + 8..value + 12].copy_from_slice(&(block as u32).to_le_bytes());
+    stamp(&mut hive);
+
+    let data = Hive::open(&hive).unwrap().root().unwrap().value("long").unwrap().unwrap().data().unwrap();
+    assert_eq!(data, [vec![1; 16_344], vec![2; 20_000 - 16_344]].concat());
+    let mut editor = editor(&hive);
+    editor.set_value("", "Long", ValueKind::Binary, &[3; 12_000]).unwrap();
+    editor.set_value("", "Other", ValueKind::Binary, &[4; 16_000]).unwrap();
+    let changed = editor.finish();
+    check_ranges(&hive, &changed);
+    // Both fit only where the segments were.
+    assert_eq!(changed.bytes.len(), hive.len());
 }
 
 /// A list that is split in two, and lists of lists, as the larger hives have them.
