@@ -61,6 +61,7 @@ fn look(disk: &Window) -> Result<Report> {
     boot::of_disk(&mut report.boot, disk, report.partition_table, &report.partitions)?;
     read_efi(&volumes, &mut report);
     read_linux(&volumes, &mut report);
+    os::windows::read(volumes.iter().map(|volume| (volume.index, &volume.window)), &mut report);
     if report.os.is_none() {
         explain_absence(&mut report, disk);
     }
@@ -211,7 +212,7 @@ fn explain_absence(report: &mut Report, disk: &Window) {
     let active = |partition: &Partition| partition.bootable && Some(partition.number) == ntfs.partition;
     if report.boot.loader.as_deref() == Some("windows") || report.partitions.iter().any(active) {
         report.boot.loader.get_or_insert_with(|| "windows".to_owned());
-        budget.note(format!("This is a Windows by its loader; NTFS on {} is recognised, but not opened.", ntfs.device));
+        budget.note(format!("This is a Windows by its loader, but its folder was not found on {}.", ntfs.device));
         report.os = Some(Os::new(OsKind::Windows));
     }
 }

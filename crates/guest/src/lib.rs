@@ -22,4 +22,7 @@ mod tree;
 mod window;
 
 pub use inspect::inspect;
-pub use report::{Boot, CloudInit, Filesystem, FilesystemKind, Os, OsKind, Partition, PartitionTable, Report};
+pub use report::{
+    Boot, CloudInit, CloudbaseInit, Filesystem, FilesystemKind, Os, OsKind, Partition, PartitionTable, Report, Windows,
+    WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume,
+};

@@ -6,6 +6,7 @@ pub(crate) mod fstab;
 mod kernels;
 mod packages;
 mod release;
+pub(crate) mod windows;
 
 use crate::report::{Os, OsKind};
 use crate::text::hostname;

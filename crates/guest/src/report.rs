@@ -3,7 +3,11 @@
 //! Every text that comes from the guest is cut to a length and has its control characters escaped, so that it
 //! may be printed to a terminal as it is.
 
+mod windows;
+
 use std::fmt;
+
+pub use windows::{CloudbaseInit, Windows, WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume};
 
 /// All that was found on one disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -149,11 +153,11 @@ pub struct Os {
     pub kind: OsKind,
     /// Device of its root file system, as in [`Filesystem::device`].
     pub root: Option<String>,
-    /// Distribution: `ID` of os-release, such as `debian`.
+    /// Distribution: `ID` of os-release, such as `debian`; `windows` for a Windows.
     pub distro: Option<String>,
-    /// Version: `VERSION_ID` of os-release, such as `12` or `3.19.1`.
+    /// Version: `VERSION_ID` of os-release, such as `12` or `3.19.1`; `10.0` or `6.1` for a Windows.
     pub version: Option<String>,
-    /// Name for people: `PRETTY_NAME` of os-release.
+    /// Name for people: `PRETTY_NAME` of os-release, or the name of the product.
     pub name: Option<String>,
     /// Architecture of its programs as `uname -m` says it: `x86_64`, `aarch64`, ...
     pub arch: Option<String>,
@@ -165,6 +169,8 @@ pub struct Os {
     pub kernels: Vec<String>,
     /// cloud-init; none where it is not installed.
     pub cloud_init: Option<CloudInit>,
+    /// What only a Windows has.
+    pub windows: Option<Box<Windows>>,
 }
 
 impl Os {
@@ -180,6 +186,7 @@ impl Os {
             package_manager: None,
             kernels: Vec::new(),
             cloud_init: None,
+            windows: None,
         }
     }
 }

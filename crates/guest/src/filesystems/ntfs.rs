@@ -22,7 +22,7 @@ mod upcase;
 use self::index::Index;
 use self::mft::{File, Mft};
 use self::reparse::{Meaning, Reparse};
-use self::state::State;
+pub(crate) use self::state::{Hibernation, State};
 use self::stream::Stream;
 use self::upcase::Upcase;
 use super::files::{Files, Node, NodeKind};
@@ -66,12 +66,11 @@ impl Ntfs {
         let upcase = Upcase::read(&mft);
         let mut ntfs = Self { mft, upcase, is_system: false };
         // No volume says by which letter it is called; the one that Windows runs from is C:.
-        ntfs.is_system = ntfs.walk(b"/Windows/System32")?.is_some_and(|file| file.is_folder());
+        ntfs.is_system = matches!(ntfs.walk(b"/Windows/System32"), Ok(Some(file)) if file.is_folder());
         Ok(ntfs)
     }
 
     /// Tells how the volume was left.
-    #[cfg_attr(not(test), expect(dead_code, reason = "told by the description of a Windows"))]
     pub(crate) fn state(&self) -> Result<State, String> {
         let volume = self.mft.file(RECORD_VOLUME)?.ok_or("it has no $Volume")?;
         let head = match self.find(b"/hiberfil.sys")? {

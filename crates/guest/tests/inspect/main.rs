@@ -9,4 +9,6 @@ mod mutation;
 mod recognised;
 mod systems;
 mod tables;
+mod volume;
+mod windows;
 mod windows_registry;

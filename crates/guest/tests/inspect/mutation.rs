@@ -13,9 +13,9 @@ const ROUNDS: u32 = 2500;
 const SEED: u64 = 0x6d6f_6c64_6500_0001;
 
 /// A disk with some of its bytes replaced.
-struct Damaged {
-    sound: Arc<Memory>,
-    bytes: Vec<(u64, u8)>,
+pub(crate) struct Damaged {
+    pub(crate) sound: Arc<Memory>,
+    pub(crate) bytes: Vec<(u64, u8)>,
 }
 
 impl Source for Damaged {
