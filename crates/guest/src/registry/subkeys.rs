@@ -1,6 +1,6 @@
 //! Lists of subkeys: a new key is put where the order of names wants it.
 
-use disk::error::{Error, Result};
+use disk::error::{Error, ErrorKind, Result};
 
 use super::hive::Hive;
 use super::space::Space;
@@ -9,6 +9,10 @@ use crate::fields::{le16, le32};
 
 /// Most keys in a list, so that it stays in one page, as Windows keeps them.
 const LEAF_MAX: usize = 507;
+/// Most lists in a list of lists: more than the keys that are read can fill.
+const LEAVES_MAX: usize = 4096;
+/// Longest stored name: 255 letters of two bytes.
+const NAME_MAX: usize = 510;
 
 /// One list, of kind `lf`, `lh` or `li`.
 struct Leaf {
@@ -57,8 +61,9 @@ fn head(kind: [u8; 2], count: usize) -> Vec<u8> {
 fn name_of(space: &Space, key: u32) -> Result<String> {
     let cell = space.cell(key)?;
     let length = usize::from(le16(cell, key_field::NAME_LENGTH));
-    let name = cell.get(key_field::NAME..key_field::NAME + length).filter(|_| cell.starts_with(b"nk"));
-    let name = name.ok_or_else(|| Error::corrupt(format!("the cell at {key:#x} is no key")))?;
+    let name =
+        cell.get(key_field::NAME..key_field::NAME + length).filter(|_| cell.starts_with(b"nk") && length <= NAME_MAX);
+    let name = name.ok_or_else(|| Error::corrupt(format!("the cell at {key:#x} is no sound key")))?;
     Ok(names::text(names::units(name, le16(cell, key_field::FLAGS) & key_field::NARROW != 0)))
 }
 
@@ -88,13 +93,14 @@ fn insert_into(space: &mut Space, list: u32, key: u32, name: &str) -> Result<u32
     } else {
         vec![list]
     };
+    if leaves.len() > LEAVES_MAX {
+        return Err(Error::new(ErrorKind::TooLarge, format!("the list of keys at {list:#x} is too long")));
+    }
     // The last leaf that begins before the name; names before all others go into the first.
     let mut place = 0;
     for (at, leaf) in leaves.iter().enumerate().skip(1) {
-        let first = Leaf::read(space, *leaf)?.keys.first().copied();
-        if let Some(first) = first
-            && names::compare(name_of(space, first)?.encode_utf16(), name.encode_utf16()).is_lt()
-        {
+        let first = name_of(space, space.get32(*leaf, 4)?)?;
+        if names::compare(first.encode_utf16(), name.encode_utf16()).is_lt() {
             place = at;
         }
     }
