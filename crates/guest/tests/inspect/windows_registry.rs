@@ -97,6 +97,19 @@ fn values_of_each_type_are_read() {
 }
 
 #[test]
+fn class_of_a_key_is_read() {
+    let mut hive = empty(5);
+    put(&mut hive, 0xa8, 16_u32.wrapping_neg());
+    put(&mut hive, 0xac, 0x0044_004a);
+    put(&mut hive, 0xb8, 4096 - 0xb8);
+    put(&mut hive, 0x24 + 48, 0xa8);
+    hive[4096 + 0x24 + 74] = 4;
+    assert_eq!(Hive::open(&hive).unwrap().root().unwrap().class().unwrap().as_deref(), Some("JD"));
+    hive[4096 + 0x24 + 74] = 14;
+    assert!(Hive::open(&hive).unwrap().root().unwrap().class().is_err());
+}
+
+#[test]
 fn a_dword_is_changed_in_place() {
     let old = services();
     let mut editor = editor(&old);
