@@ -52,7 +52,7 @@ pub(crate) const DISK: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 28] = [
+pub(crate) const TESTS: [Package; 29] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -63,6 +63,7 @@ pub(crate) const TESTS: [Package; 28] = [
     program("xfsprogs", "mkfs.xfs"),
     program("btrfs-progs", "mkfs.btrfs"),
     program("ntfs-3g", "mkntfs"),
+    program("libwin-hivex-perl", "hivexregedit"),
     program("cryptsetup-bin", "cryptsetup"),
     program("lvm2", "pvck"),
     program("xorriso", "xorriso"),

@@ -5,6 +5,7 @@ mod ext;
 pub(crate) mod fat;
 pub(crate) mod files;
 mod iso9660;
+pub(crate) mod ntfs;
 pub(crate) mod open;
 pub(crate) mod recognise;
 pub(crate) mod recognised;

@@ -11,6 +11,7 @@ use crate::budget::Budget;
 use crate::contents::{self, Content, tell_unread};
 use crate::filesystems::fat;
 use crate::filesystems::recognise::recognise;
+use crate::os;
 use crate::partitions;
 use crate::report::{FilesystemKind, Os, OsKind, Partition, Report};
 use crate::systems::{self, Extras};
@@ -78,6 +79,8 @@ fn look(disk: &Window, extras: Extras) -> Result<(Report, Option<Tree>)> {
     boot::of_disk(&mut report.boot, disk, report.partition_table, &report.partitions)?;
     read_efi(&contents, &mut report);
     let tree = systems::read(&contents, extras, &mut report);
+    let places = contents.iter().map(|content| (content.index, &content.window));
+    let tree = tree.or(os::windows::read(places, &mut report));
     if report.os.is_none() {
         explain_absence(&mut report, disk);
     }
@@ -111,7 +114,7 @@ fn explain_absence(report: &mut Report, disk: &Window) {
     let active = |partition: &Partition| partition.bootable && Some(partition.number) == ntfs.partition;
     if report.boot.loader.as_deref() == Some("windows") || report.partitions.iter().any(active) {
         report.boot.loader.get_or_insert_with(|| "windows".to_owned());
-        budget.note(format!("This is a Windows by its loader; NTFS on {} is recognised, but not opened.", ntfs.device));
+        budget.note(format!("This is a Windows by its loader, but its folder was not found on {}.", ntfs.device));
         report.os = Some(Os::new(OsKind::Windows));
     }
 }

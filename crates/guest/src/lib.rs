@@ -24,6 +24,7 @@ mod partitions;
 mod pieces;
 mod plan;
 mod prepare;
+pub mod registry;
 mod report;
 mod systems;
 mod text;
@@ -39,8 +40,8 @@ pub use inspect::{inspect, inspect_with};
 pub use plan::{Change, Plan, State, plan};
 pub use prepare::{PrepareOptions, Prepared, prepare};
 pub use report::{
-    Boot, CloudInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind, Package,
-    Partition, PartitionTable, Report,
+    Boot, CloudInit, CloudbaseInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind,
+    Package, Partition, PartitionTable, Report, Windows, WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume,
 };
 pub use systems::Extras;
 pub use write::{Attributes, ExtWriter, Overlay};

@@ -9,6 +9,7 @@ pub(crate) mod fstab;
 mod kernels;
 pub(crate) mod packages;
 mod release;
+pub(crate) mod windows;
 
 use crate::report::{Os, OsKind};
 use crate::text::hostname;

@@ -4,10 +4,12 @@
 //! may be printed to a terminal as it is.
 
 mod kernel;
+mod windows;
 
 use std::fmt;
 
 pub use kernel::{Driver, DriverState, Initramfs, Kernel};
+pub use windows::{CloudbaseInit, Windows, WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume};
 
 /// All that was found on one disk.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -157,11 +159,11 @@ pub struct Os {
     pub kind: OsKind,
     /// Device of its root file system, as in [`Filesystem::device`].
     pub root: Option<String>,
-    /// Distribution: `ID` of os-release, such as `debian`.
+    /// Distribution: `ID` of os-release, such as `debian`; `windows` for a Windows.
     pub distro: Option<String>,
-    /// Version: `VERSION_ID` of os-release, such as `12` or `3.19.1`.
+    /// Version: `VERSION_ID` of os-release, such as `12` or `3.19.1`; `10.0` or `6.1` for a Windows.
     pub version: Option<String>,
-    /// Name for people: `PRETTY_NAME` of os-release.
+    /// Name for people: `PRETTY_NAME` of os-release, or the name of the product.
     pub name: Option<String>,
     /// Architecture of its programs as `uname -m` says it: `x86_64`, `aarch64`, ...
     pub arch: Option<String>,
@@ -177,6 +179,8 @@ pub struct Os {
     pub cloud_init: Option<CloudInit>,
     /// Installed packages, sorted by name; empty unless they were asked for.
     pub packages: Vec<Package>,
+    /// What only a Windows has.
+    pub windows: Option<Box<Windows>>,
 }
 
 impl Os {
@@ -194,6 +198,7 @@ impl Os {
             boot_kernels: Vec::new(),
             cloud_init: None,
             packages: Vec::new(),
+            windows: None,
         }
     }
 }

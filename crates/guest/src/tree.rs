@@ -72,6 +72,11 @@ impl Tree {
         self.budget.note(note);
     }
 
+    /// Returns whether there is time left to look further, for walks that need no reads.
+    pub(crate) fn has_time(&self) -> bool {
+        self.budget.check_time().is_ok()
+    }
+
     /// Returns whether something stands at `path`, links followed.
     pub(crate) fn exists(&self, path: &str) -> bool {
         self.find(path, true).is_some()

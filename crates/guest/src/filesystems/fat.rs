@@ -68,6 +68,28 @@ pub(crate) fn read_efi(window: &Window) -> Result<Efi, String> {
     call(read)
 }
 
+/// Returns whether there is a file at `path`; in a file system that cannot be read there is none.
+pub(crate) fn has_file(window: &Window, path: &str) -> bool {
+    let find = || -> io::Result<bool> {
+        let filesystem =
+            fatfs::FileSystem::new(Reader { window: window.clone(), position: 0 }, fatfs::FsOptions::new())?;
+        let mut folder = filesystem.root_dir();
+        let mut is_file = false;
+        for name in path.split('/') {
+            let mut entries = folder.iter().take(ENTRIES_MAX).filter_map(Result::ok);
+            let Some(entry) = entries.find(|entry| entry.file_name().eq_ignore_ascii_case(name)) else {
+                return Ok(false);
+            };
+            is_file = !entry.is_dir();
+            if !is_file {
+                folder = entry.to_dir();
+            }
+        }
+        Ok(is_file)
+    };
+    matches!(contain(find), Some(Ok(true)))
+}
+
 fn loaders(root: &fatfs::Dir<'_, Reader>) -> io::Result<Vec<String>> {
     let mut found = Vec::new();
     let Some(efi) = root.iter().take(ENTRIES_MAX).find_map(|entry| match entry {

@@ -7,6 +7,7 @@ use super::ext::Ext;
 use super::fat::Fat;
 use super::files::Files;
 use super::iso9660::Iso9660;
+use super::ntfs::Ntfs;
 use super::xfs::Xfs;
 use crate::report::FilesystemKind;
 use crate::window::Window;
@@ -20,7 +21,7 @@ pub(crate) struct Opened {
 
 /// Returns whether there is a reader for the files of `kind`.
 pub(crate) fn is_readable(kind: FilesystemKind) -> bool {
-    can_be_root(kind) || matches!(kind, FilesystemKind::Vfat | FilesystemKind::Iso9660)
+    can_be_root(kind) || matches!(kind, FilesystemKind::Vfat | FilesystemKind::Iso9660 | FilesystemKind::Ntfs)
 }
 
 /// Returns whether Linux is installed on file systems of `kind`, and there is a reader for them.
@@ -42,6 +43,7 @@ pub(crate) fn open(
         FilesystemKind::Xfs => Rc::new(Xfs::open(window, device)?),
         FilesystemKind::Vfat => Rc::new(Fat::open(window)?),
         FilesystemKind::Iso9660 => Rc::new(Iso9660::open(window)?),
+        FilesystemKind::Ntfs => Rc::new(Ntfs::open(window)?),
         FilesystemKind::Btrfs => {
             let files = Btrfs::open(window, device, subvolume)?;
             return Ok(Opened { subvolume: Some(files.number()), files: Rc::new(files) });

@@ -5,6 +5,7 @@
 mod check;
 mod command_lines;
 mod disks;
+mod hives;
 mod hostile;
 mod kernels;
 mod lvm;
@@ -15,4 +16,7 @@ mod recognised;
 mod systems;
 mod tables;
 mod trees;
+mod volume;
 mod volumes;
+mod windows;
+mod windows_registry;

@@ -16,9 +16,9 @@ const ROUNDS: u32 = 2500;
 const SEED: u64 = 0x6d6f_6c64_6500_0001;
 
 /// A disk with some of its bytes replaced.
-struct Damaged {
-    sound: Arc<Memory>,
-    bytes: Vec<(u64, u8)>,
+pub(crate) struct Damaged {
+    pub(crate) sound: Arc<Memory>,
+    pub(crate) bytes: Vec<(u64, u8)>,
 }
 
 impl Source for Damaged {
@@ -38,10 +38,10 @@ impl Source for Damaged {
 }
 
 /// xorshift64*: the same numbers at each run.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
-    fn next(&mut self, below: usize) -> usize {
+    pub(crate) fn next(&mut self, below: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;

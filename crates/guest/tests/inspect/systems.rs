@@ -168,7 +168,7 @@ fn windows_is_told_by_its_loader() {
     assert_eq!(report.os.as_ref().unwrap().kind, OsKind::Windows);
     assert_eq!(report.boot.loader.as_deref(), Some("windows"));
     assert!(report.boot.uefi);
-    assert_note(&report, "NTFS on /dev/sda2 is recognised, but not opened");
+    assert_note(&report, "This is a Windows by its loader, but its folder was not found on /dev/sda2");
 }
 
 #[test]

@@ -1,0 +1,169 @@
+//! NTFS, read by own code: paths without regard to case, links, holes and compressed files.
+//!
+//! boot sector -> $MFT -> records -> attributes -> streams of bytes; a folder is a B+ tree of names in `$I30`.
+//! Layout: "NTFS Documentation" of the Linux-NTFS project and [MS-FSCC]. Invariants: each structure is checked
+//! against the block that holds it, each walk has a limit, and nothing is taken from memory that the volume could
+//! not fill. Not here: changes, encryption, and files packed by the Windows overlay filter (WOF).
+
+mod attribute;
+mod compressed;
+mod geometry;
+mod index;
+mod mft;
+mod record;
+mod reparse;
+mod runs;
+mod state;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod upcase;
+
+use self::index::Index;
+use self::mft::{File, Mft};
+use self::reparse::{Meaning, Reparse};
+pub(crate) use self::state::{Hibernation, State};
+use self::stream::Stream;
+use self::upcase::Upcase;
+use super::files::{Files, Node, NodeKind};
+use crate::window::Window;
+
+/// Well-known records.
+const RECORD_VOLUME: u64 = 3;
+const RECORD_ROOT: u64 = 5;
+const RECORD_UPCASE: u64 = 10;
+
+/// Types of attributes.
+const ATTRIBUTE_LIST: u32 = 0x20;
+const VOLUME_NAME: u32 = 0x60;
+const VOLUME_INFORMATION: u32 = 0x70;
+const DATA: u32 = 0x80;
+const INDEX_ROOT: u32 = 0x90;
+const INDEX_ALLOCATION: u32 = 0xa0;
+const REPARSE_POINT: u32 = 0xc0;
+
+/// Largest folder that is looked into: some 100,000 names.
+const FOLDER_MAX: u64 = 16 << 20;
+
+/// An open file system.
+pub(crate) struct Ntfs {
+    mft: Mft,
+    upcase: Upcase,
+    /// Whether Windows calls this volume `C:`, which is where absolute links lead.
+    is_system: bool,
+}
+
+/// What a path leads to.
+struct Found {
+    file: File,
+    reparse: Option<Reparse>,
+}
+
+impl Ntfs {
+    /// Opens the file system in `window`; an error says why it cannot be read.
+    pub(crate) fn open(window: &Window) -> Result<Self, String> {
+        let mft = Mft::open(window)?;
+        let upcase = Upcase::read(&mft);
+        let mut ntfs = Self { mft, upcase, is_system: false };
+        // No volume says by which letter it is called; the one that Windows runs from is C:.
+        ntfs.is_system = matches!(ntfs.walk(b"/Windows/System32"), Ok(Some(file)) if file.is_folder());
+        Ok(ntfs)
+    }
+
+    /// Tells how the volume was left.
+    pub(crate) fn state(&self) -> Result<State, String> {
+        let volume = self.mft.file(RECORD_VOLUME)?.ok_or("it has no $Volume")?;
+        let head = match self.find(b"/hiberfil.sys")? {
+            Some(found) => Some(self.data(&found)?.read(&self.mft, 0, 4096)?),
+            None => None,
+        };
+        State::parse(&self.mft, &volume, head.as_deref())
+    }
+
+    /// Returns where the bytes of the file at `path` lie in the window, in order, as offsets and lengths.
+    ///
+    /// None where no such place can be written to: for a file inside its record, with holes, or compressed.
+    #[cfg_attr(not(test), expect(dead_code, reason = "asked by changes in place, which are made elsewhere"))]
+    pub(crate) fn extents(&self, path: &[u8]) -> Result<Option<Vec<(u64, u64)>>, String> {
+        let Some(found) = self.find(path)?.filter(|found| !found.file.is_folder()) else { return Ok(None) };
+        Ok(self.data(&found)?.extents(&self.mft))
+    }
+
+    /// Walks `path` from the root; none where a name is missing.
+    fn walk(&self, path: &[u8]) -> Result<Option<File>, String> {
+        let mut file = self.mft.file(RECORD_ROOT)?.ok_or("it has no root folder")?;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let Ok(name) = std::str::from_utf8(name) else { return Ok(None) };
+            if !file.is_folder() {
+                return Ok(None);
+            }
+            let units: Vec<u16> = name.encode_utf16().collect();
+            let Some(reference) = Index::open(&self.mft, &file)?.find(&self.mft, &self.upcase, &units)? else {
+                return Ok(None);
+            };
+            file = self.mft.referred(reference)?;
+        }
+        Ok(Some(file))
+    }
+
+    fn find(&self, path: &[u8]) -> Result<Option<Found>, String> {
+        let Some(file) = self.walk(path)? else { return Ok(None) };
+        let reparse = match self.mft.stream(&file, REPARSE_POINT, "")? {
+            Some(stream) => Some(Reparse::parse(&stream.read(&self.mft, 0, reparse::LENGTH_MAX)?)),
+            None => None,
+        };
+        Ok(Some(Found { file, reparse }))
+    }
+
+    fn must_find(&self, path: &[u8]) -> Result<Found, String> {
+        self.find(path)?.ok_or_else(|| "it does not exist".to_owned())
+    }
+
+    fn meaning(&self, found: &Found) -> Meaning {
+        found.reparse.as_ref().map_or(Meaning::Plain, |reparse| reparse.meaning(self.is_system))
+    }
+
+    fn data(&self, found: &Found) -> Result<Stream, String> {
+        Ok(self.mft.stream(&found.file, DATA, "")?.unwrap_or_else(Stream::empty))
+    }
+}
+
+impl Files for Ntfs {
+    fn stat(&self, path: &[u8]) -> Result<Option<Node>, String> {
+        let Some(found) = self.find(path)? else { return Ok(None) };
+        let (kind, length) = match self.meaning(&found) {
+            Meaning::Link(target) => (NodeKind::Link, target.len() as u64),
+            Meaning::Elsewhere => (NodeKind::Special, 0),
+            Meaning::Plain | Meaning::Refused(_) if found.file.is_folder() => {
+                (NodeKind::Folder, Index::open(&self.mft, &found.file)?.len())
+            }
+            Meaning::Plain | Meaning::Refused(_) => (NodeKind::File, self.data(&found)?.len()),
+        };
+        Ok(Some(Node { kind, length, mode: 0, uid: 0, gid: 0 }))
+    }
+
+    fn link(&self, path: &[u8], _: u64) -> Result<Vec<u8>, String> {
+        match self.meaning(&self.must_find(path)?) {
+            Meaning::Link(target) => Ok(target),
+            _ => Err("it is no link".to_owned()),
+        }
+    }
+
+    fn is_folder_small(&self, length: u64) -> bool {
+        length <= FOLDER_MAX
+    }
+
+    fn names(&self, path: &[u8], most: usize) -> Result<Vec<Vec<u8>>, String> {
+        let names = Index::open(&self.mft, &self.must_find(path)?.file)?.names(&self.mft, most)?;
+        Ok(names.into_iter().map(String::into_bytes).collect())
+    }
+
+    fn read(&self, path: &[u8], offset: u64, most: usize) -> Result<Vec<u8>, String> {
+        let found = self.must_find(path)?;
+        match self.meaning(&found) {
+            Meaning::Plain if !found.file.is_folder() => self.data(&found)?.read(&self.mft, offset, most),
+            Meaning::Refused(why) => Err(why),
+            _ => Err("it is no regular file".to_owned()),
+        }
+    }
+}
