@@ -26,6 +26,7 @@ pub fn linux(path: &Path, mib: u64, seed: u64) {
     };
     write("etc/os-release", b"ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n");
     write("etc/hostname", format!("{HOSTNAME}\n").as_bytes());
+    write("etc/machine-id", b"0123456789abcdef0123456789abcdef\n");
     write("usr/bin/bash", &elf_x86_64());
     write("var/data", &Random::new(seed).bytes((mib * MIB / 3) as usize));
     write("var/text", "the same line again and again\n".repeat(20_000).as_bytes());

@@ -67,11 +67,12 @@ impl Dialect {
     /// Returns what a new connection runs first; `writer` tells SQLite's one writer from its readers.
     pub(crate) fn on_connect(self, writer: bool) -> &'static str {
         match (self, writer) {
-            // The busy time-out only meets other processes: in this one there is one writer.
+            // Cache sizes are in KiB, and taken as far as they are used. The busy time-out only meets other processes: in this one there is one writer.
             (Self::Sqlite, true) => {
-                "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON"
+                "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON; \
+                 PRAGMA cache_size = -32768"
             }
-            (Self::Sqlite, false) => "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON",
+            (Self::Sqlite, false) => "PRAGMA busy_timeout = 10000; PRAGMA query_only = ON; PRAGMA cache_size = -8192",
             // Without these a peer that hangs inside a transaction would hold its locks for ever.
             (Self::Postgres, _) => {
                 "SET lock_timeout = '15s'; SET idle_in_transaction_session_timeout = '60s'; SET statement_timeout = '60s'"

@@ -18,6 +18,7 @@ use std::collections::HashSet;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use model::packs::PackState;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use self::live::Live;
@@ -35,9 +36,9 @@ use crate::{Error, ErrorKind, Result, pack};
 /// Small objects that are fetched at once.
 const FETCHES: usize = 16;
 /// Packs that are moved in one transaction. No session begins meanwhile, so it has to be short; and each costs a sync.
-const JUDGED_AT_ONCE: usize = 32;
+const JUDGED_AT_ONCE: usize = 16;
 /// Blobs that are forgotten in one transaction, unless a single pack has more.
-const FORGOTTEN_AT_ONCE: usize = 512;
+const FORGOTTEN_AT_ONCE: usize = 128;
 /// Requests and bytes of reading a footer: its length, then its end.
 const FOOTER: (u32, u64) = (2, 16 << 10);
 /// Bytes of a head, about.
@@ -195,7 +196,10 @@ impl Store {
             return Ok(Vec::new());
         }
         let mut doomed = Vec::new();
+        let begun = Instant::now();
         let judged = self.index().judge(judging).await.map_err(|e| Error::index("judge packs", e))?;
+        // A content is recorded in several transactions, and each of them would wait for one of these.
+        tokio::time::sleep(begun.elapsed()).await;
         for (Judgement { row, .. }, standing) in judging.iter().zip(judged) {
             let standing = standing.unwrap_or(row.standing);
             if standing.state == PackState::Deleting {

@@ -110,6 +110,41 @@ fn guest_inspect_has_its_fixed_fields() {
 }
 
 #[test]
+fn a_guest_is_checked_and_prepared_into_a_new_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let (raw, ready) = (folder.path().join("disk.raw"), folder.path().join("ready.qcow2"));
+    disks::linux(&raw, 16, 14);
+    let (from, to) = (raw.to_str().unwrap(), ready.to_str().unwrap());
+    let before = disks::md5_of(&raw);
+    let checked = molde(&["guest", "check", "--json", from]);
+    assert_eq!(checked.code, Some(1), "{checked}");
+    let found: serde_json::Value = serde_json::from_str(&checked.stdout).unwrap();
+    let ids: Vec<&str> = found["findings"].as_array().unwrap().iter().map(|one| one["id"].as_str().unwrap()).collect();
+    assert_eq!((ids, &found["blocking"]), (vec!["cloud-init-missing", "machine-id"], &1.into()));
+    assert!(molde(&["guest", "prepare", "--dry-run", from]).ok().contains("empty /etc/machine-id"));
+    assert_eq!(molde(&["guest", "prepare", from]).code, Some(2), "a file to write has to be named");
+    assert!(molde(&["guest", "prepare", "--only", "nonsense", from, "-o", to]).refused().contains("nonsense"));
+
+    let done = molde(&["guest", "prepare", "--json", from, "-o", to]).json();
+    assert_eq!(done["changes"][0]["path"], "/etc/machine-id", "{done}");
+    tool("qemu-img", ["check", "-f", "qcow2", to]);
+    assert_eq!(disks::md5_of(&raw), before, "the disk that is read stays as it is");
+    assert!(molde(&["guest", "prepare", from, "-o", to]).refused().contains("is there already"));
+    let differs = molde(&["guest", "diff", from, to]);
+    assert_eq!(differs.code, Some(1), "{differs}");
+    assert_eq!(differs.stdout, "* /etc/machine-id\n+ /var/log\n+ /var/log/molde-prepare.log\n");
+    assert!(molde(&["guest", "cat", to, "/var/log/molde-prepare.log"]).ok().contains("  empty /etc/machine-id\n"));
+    assert_eq!(molde(&["guest", "cat", to, "/etc/machine-id", "/etc/hostname"]).ok(), format!("{}\n", disks::HOSTNAME));
+    assert!(molde(&["guest", "cat", to, "/etc"]).refused().contains("folder"));
+    assert!(molde(&["guest", "ls", to, "/var"]).ok().contains(" /var/data\n"));
+    assert_eq!(molde(&["guest", "find", "--name", "hostname", to]).ok(), "/etc/hostname\n");
+    let again = molde(&["guest", "prepare", "--dry-run", to]).ok();
+    assert!(again.ends_with("there is nothing to change\n"), "{again}");
+    let kinds = molde(&["guest", "findings", "--json"]).json();
+    assert!(kinds.as_array().unwrap().iter().any(|kind| kind["id"] == "machine-id"), "{kinds}");
+}
+
+#[test]
 fn completions_and_manual_pages() {
     for shell in ["bash", "zsh", "fish"] {
         let text = molde(&["completions", shell]).ok();

@@ -21,8 +21,9 @@ use crate::pack::{self, PackEntry};
 use crate::store::Store;
 use crate::{Error, Result};
 
-/// Segments that are followed at once. Each holds 66 KiB and 1024 places, and keeps a connection to the catalog busy.
-const SEGMENTS: usize = 2;
+/// Segments that are followed at once. Each holds 66 KiB and 1024 places, and keeps a connection to the catalog and a
+/// processor busy: with two at once, who writes beside a mark waits longer.
+const SEGMENTS: usize = 1;
 /// Footers that are held: manifests of one time lie in few packs.
 const FOOTERS_HELD: usize = 32;
 
