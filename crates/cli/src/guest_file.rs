@@ -68,7 +68,7 @@ impl Guest {
         match self {
             Self::Inspect(Inspect { from, json }) => {
                 let found = from.look(guest::inspect)?;
-                report::print(if json { Output::Json } else { output }, &report::to_json(&found))
+                report::print(if json { Output::Json } else { output }, &found.to_json())
             }
             Self::Check(check) => check.run(output),
             Self::Prepare(prepare) => prepare.run(output),

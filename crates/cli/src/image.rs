@@ -21,7 +21,7 @@ use crate::nbd_export::{Life, serve};
 use crate::object::{download, split};
 use crate::output::{Column, Output, plain};
 use crate::transfer::{self, FileOrigin, Origin, Transfer};
-use crate::{passphrase, progress, report};
+use crate::{findings, passphrase, progress, report};
 
 const COLUMNS: &[Column] = &[
     ("ID", "/id"),
@@ -87,6 +87,11 @@ pub enum Image {
     },
     /// Show what is inside an image: partitions, file systems, operating system
     Inspect {
+        /// Its id or name
+        image: String,
+    },
+    /// Tell what keeps an image from starting elsewhere, from being a cloud's server, or from being shared
+    Check {
         /// Its id or name
         image: String,
     },
@@ -239,6 +244,10 @@ impl Image {
                 let id = id(&find(client, &image).await?);
                 let found = client.get(&format!("/molde/v1/images/{id}/inspect")).await?;
                 report::print(output, &found)
+            }
+            Self::Check { image } => {
+                let id = id(&find(client, &image).await?);
+                findings::print_checked(output, &client.get(&format!("/molde/v1/images/{id}/check")).await?)
             }
         }
     }

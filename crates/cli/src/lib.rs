@@ -12,6 +12,7 @@ mod client;
 pub mod credentials;
 mod disk_file;
 pub mod error;
+mod findings;
 mod guest_file;
 mod identity;
 mod image;

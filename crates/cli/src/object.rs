@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use futures::StreamExt;
-use reqwest::Response;
+use reqwest::{Method, Response};
 use serde_json::json;
 
 use crate::client::{Client, unreachable};
 use crate::error::{Failure, Result};
 use crate::nbd_export::{Life, serve};
 use crate::output::{Output, plain};
-use crate::progress;
 use crate::s3::S3;
 use crate::transfer::Sent;
+use crate::{findings, progress, report};
 
 /// Zeros are left as holes in blocks of this many bytes.
 const HOLE: usize = 64 << 10;
@@ -50,6 +50,16 @@ pub enum Object {
         #[command(flatten)]
         life: Life,
     },
+    /// Show what is inside the disk in a file, before an image is made of it
+    Inspect {
+        /// BUCKET/KEY
+        object: String,
+    },
+    /// Tell what keeps the disk in a file from starting elsewhere, from being a cloud's server, or from being shared
+    Check {
+        /// BUCKET/KEY
+        object: String,
+    },
     /// List a bucket
     List {
         /// BUCKET, or BUCKET/PREFIX
@@ -77,6 +87,16 @@ impl Object {
             Self::Serve { object, format, life } => {
                 let (bucket, key) = split(&object)?;
                 serve(client, output, json!({"bucket": bucket, "key": key, "format": format}), &life).await
+            }
+            Self::Inspect { object } => {
+                let (bucket, key) = split(&object)?;
+                let of = json!({"bucket": bucket, "key": key});
+                report::print(output, &client.send(Method::POST, "/molde/v1/objects/inspect", &of).await?)
+            }
+            Self::Check { object } => {
+                let (bucket, key) = split(&object)?;
+                let of = json!({"bucket": bucket, "key": key});
+                findings::print_checked(output, &client.send(Method::POST, "/molde/v1/objects/check", &of).await?)
             }
             Self::List { at } => {
                 let (bucket, prefix) = at.split_once('/').unwrap_or((&at, ""));

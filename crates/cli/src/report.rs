@@ -1,54 +1,9 @@
-//! What is inside a disk, as JSON and for people; the same shape as the server's answer.
+//! What is inside a disk, for people: of a local inspection and of the server's answer, which have the same shape.
 
-use guest::{PartitionTable, Report};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::error::Result;
 use crate::output::{Output, line, plain, print_json};
-
-/// Renders a local inspection as the API renders a remote one.
-pub(crate) fn to_json(report: &Report) -> Value {
-    let os = report.os.as_ref().map(|os| {
-        let cloud_init = os.cloud_init.as_ref().map(
-            |found| json!({"version": found.version, "disabled": found.disabled, "datasources": found.datasources}),
-        );
-        json!({
-            "type": os.kind.as_str(), "root": os.root, "distro": os.distro, "version": os.version, "name": os.name,
-            "arch": os.arch, "hostname": os.hostname, "package_manager": os.package_manager, "kernels": os.kernels,
-            "cloud_init": cloud_init,
-        })
-    });
-    let partitions = report.partitions.iter().map(|partition| {
-        json!({
-            "number": partition.number, "offset": partition.offset, "length": partition.length, "type": partition.kind,
-            "type_id": partition.type_id, "bootable": partition.bootable, "esp": partition.esp, "name": partition.name,
-            "uuid": partition.uuid,
-        })
-    });
-    let partitions: Value = partitions.collect();
-    let filesystems: Value = report
-        .filesystems
-        .iter()
-        .map(|found| {
-            json!({
-                "device": found.device, "partition": found.partition, "type": found.kind.as_str(), "uuid": found.uuid,
-                "label": found.label, "size": found.size, "used": found.used, "mounted_at": found.mounted_at,
-            })
-        })
-        .collect();
-    let boot = &report.boot;
-    json!({
-        "os": os,
-        "partition_table": report.partition_table.map(PartitionTable::as_str),
-        "partitions": partitions,
-        "filesystems": filesystems,
-        "boot": {
-            "bios": boot.bios, "uefi": boot.uefi, "loader": boot.loader, "evidence": boot.evidence,
-            "command_line": boot.command_line, "command_line_from": boot.command_line_from,
-        },
-        "notes": report.notes,
-    })
-}
 
 /// Prints an inspection.
 pub(crate) fn print(output: Output, found: &Value) -> Result<()> {
@@ -71,7 +26,13 @@ pub(crate) fn print(output: Output, found: &Value) -> Result<()> {
                 found => text(&found["version"]),
             };
             line(&format!("  cloud-init    {cloud}"))?;
+            if let Some(windows) = os.get("windows").filter(|windows| windows.is_object()) {
+                line(&format!("  edition       {} {}", text(&windows["edition"]), text(&windows["build"])))?;
+            }
         }
+    }
+    for other in found["other_systems"].as_array().into_iter().flatten() {
+        line(&format!("also: {} ({}) on {}", text(&other["name"]), text(&other["type"]), text(&other["root"])))?;
     }
     let boot = &found["boot"];
     let firmware: Vec<_> = ["bios", "uefi"].into_iter().filter(|name| boot[*name] == true).collect();

@@ -100,8 +100,8 @@ impl Browser {
     pub fn list(&self, path: &str) -> Option<Vec<Entry>> {
         let folder = self.tree.resolve(path).filter(|folder| self.tree.is_folder_itself(folder))?;
         let base = folder.trim_end_matches('/');
-        let paths = self.tree.names(&folder, NAMES_MAX).into_iter().map(|name| format!("{base}/{name}"));
-        Some(paths.filter_map(|path| self.tree.node(&path).map(|node| self.described(path, node))).collect())
+        let entries = self.tree.entries(&folder, NAMES_MAX).into_iter();
+        Some(entries.map(|(name, node)| self.described(format!("{base}/{name}"), node)).collect())
     }
 
     /// Calls `see` with everything at and below `path`, folders before what is in them, links not followed.

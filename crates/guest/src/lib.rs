@@ -19,6 +19,7 @@ mod fields;
 mod filesystems;
 mod initramfs;
 mod inspect;
+mod json;
 mod os;
 mod partitions;
 mod pieces;

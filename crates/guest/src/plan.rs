@@ -59,6 +59,8 @@ pub enum State {
         /// Its length in bytes.
         length: u64,
     },
+    /// The file that was there, with these bytes behind it.
+    Appended(Vec<u8>),
     /// A symbolic link.
     Link(String),
     /// A folder, with the paths of all that is in it inside the file system, deepest first, and whether each is a folder.
@@ -94,6 +96,7 @@ fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
         };
         let after = match after {
             After::File { bytes, .. } => State::File(bytes),
+            After::Appended(bytes) => State::Appended(bytes),
             After::Link(target) => State::Link(target),
             After::Absent => State::Absent,
         };
@@ -145,6 +148,7 @@ impl Change {
             (State::Absent, State::File(_)) => format!("create {path}"),
             (State::Folder(below), State::Absent) => format!("delete {path} and the {} things in it", below.len()),
             (_, State::Absent) => format!("delete {path}"),
+            (_, State::Appended(bytes)) => format!("append {} bytes to {path}", bytes.len()),
             (_, State::Link(target)) => format!("link {path} to {}", clean(target.as_bytes())),
             (_, State::File(bytes)) if bytes.is_empty() => format!("empty {path}"),
             _ => format!("edit {path}"),
@@ -192,7 +196,7 @@ impl State {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Absent => "absent",
-            Self::File(_) | Self::Unread { .. } => "file",
+            Self::File(_) | Self::Appended(_) | Self::Unread { .. } => "file",
             Self::Link(_) => "link",
             Self::Folder(_) => "folder",
         }

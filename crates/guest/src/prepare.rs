@@ -133,6 +133,7 @@ fn apply(writer: &mut ExtWriter<'_>, change: &Change) -> Result<()> {
             writer.create(path, bytes, attributes, like)
         }
         (State::File(_) | State::Unread { .. }, State::File(bytes)) => writer.replace(path, bytes),
+        (State::File(_) | State::Unread { .. }, State::Appended(bytes)) => writer.append(path, bytes),
         (State::Absent, State::Link(target)) => {
             make_parents(writer, path)?;
             writer.symlink(path, target.as_bytes())

@@ -195,6 +195,29 @@ impl Tree {
         names
     }
 
+    /// Returns at most `most` names in the folder at `path`, to which no link leads, with what each stands for, sorted.
+    pub(crate) fn entries(&self, path: &str, most: usize) -> Vec<(String, Node)> {
+        let Some(place) = self.find(path, false).filter(|place| place.node.kind == NodeKind::Folder) else {
+            return Vec::new();
+        };
+        if !self.is_small(&place) {
+            return Vec::new();
+        }
+        let (filesystem, inner) = self.locate(&place.components);
+        let found = self.told(filesystem.entries(&inner, most), &place.components).unwrap_or_default();
+        let base = path.trim_end_matches('/');
+        let mut entries: Vec<_> =
+            found.into_iter().filter_map(|(name, node)| Some((String::from_utf8(name).ok()?, node))).collect();
+        // On a folder that something is mounted on stands the top of that.
+        if self.mounts.iter().any(|mount| mount.at.len() == place.components.len() + 1) {
+            for (name, node) in &mut entries {
+                *node = self.node(&format!("{base}/{name}")).unwrap_or(*node);
+            }
+        }
+        entries.sort_by(|one, other| one.0.cmp(&other.0));
+        entries
+    }
+
     fn load(&self, place: &Place, most: usize) -> Option<Vec<u8>> {
         let (filesystem, inner) = self.locate(&place.components);
         self.told(filesystem.read(&inner, 0, most), &place.components)

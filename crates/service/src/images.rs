@@ -311,12 +311,28 @@ impl Images<'_> {
 
     /// Looks inside the image's disk.
     pub async fn inspect(&self, who: &Principal, id: ImageId) -> Result<guest::Report> {
+        self.look(who, id, guest::inspect).await
+    }
+
+    /// Tells what keeps the image's disk from starting elsewhere or from being a cloud's server, and what prepare would
+    /// change. Changes nothing.
+    pub async fn check(&self, who: &Principal, id: ImageId) -> Result<guest::Plan> {
+        self.look(who, id, |disk| guest::plan(disk, &guest::Choice::default())).await
+    }
+
+    /// Opens the image's disk and gives it to `look`.
+    async fn look<T: Send + 'static>(
+        &self,
+        who: &Principal,
+        id: ImageId,
+        look: impl FnOnce(Arc<dyn Source>) -> disk::Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (image, download) = self.download(who, id).await?.ok_or_else(|| {
             Error::conflict(format!("image {id} has no bytes yet")).with_hint("wait until its state is active")
         })?;
         let file: Arc<dyn Source> = Arc::new(ContentSource::new(download.reader));
         let format = image.disk_format.unwrap_or(DiskFormat::Raw);
-        self.0.permits.run(move || Ok(guest::inspect(formats::open(file, format)?)?)).await?
+        self.0.permits.run(move || Ok(look(formats::open(file, format)?)?)).await?
     }
 
     fn record(&self, who: &Principal, new: NewImage) -> Result<Image> {

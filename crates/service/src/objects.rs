@@ -1,14 +1,16 @@
 //! Objects: files in buckets.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use catalog::objects;
+use disk::{Deny, Source};
 use model::buckets::Object;
 use model::identity::{Principal, Role};
 use model::names::{OBJECT_KEY_MAX, check_object_key};
 
 use crate::buckets::find;
-use crate::content::{self, Kept};
+use crate::content::{self, ContentSource, Kept};
 use crate::digest::Wanted;
 use crate::error::{Error, Result};
 use crate::service::Service;
@@ -119,6 +121,34 @@ impl Objects<'_> {
         let object = self.head(who, bucket, key).await?;
         let reader = content::open(self.0, object.content).await?;
         Ok((object, Download { reader }))
+    }
+
+    /// Looks inside the disk in an object, before an image is made of it.
+    pub async fn inspect(&self, who: &Principal, bucket: &str, key: &str) -> Result<guest::Report> {
+        self.look(who, bucket, key, guest::inspect).await
+    }
+
+    /// Tells what keeps the disk in an object from starting elsewhere or from being a cloud's server, and what prepare
+    /// would change. Changes nothing.
+    pub async fn check(&self, who: &Principal, bucket: &str, key: &str) -> Result<guest::Plan> {
+        self.look(who, bucket, key, |disk| guest::plan(disk, &guest::Choice::default())).await
+    }
+
+    /// Opens the disk in an object, in whichever format it is, and gives it to `look`.
+    async fn look<T: Send + 'static>(
+        &self,
+        who: &Principal,
+        bucket: &str,
+        key: &str,
+        look: impl FnOnce(Arc<dyn Source>) -> disk::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (_, download) = self.get(who, bucket, key).await?;
+        let file: Arc<dyn Source> = Arc::new(ContentSource::new(download.reader));
+        let work = move || {
+            let format = disk::probe(&file)?;
+            Ok(look(disk::open(file, format, &Deny)?.disk)?)
+        };
+        self.0.permits.run(work).await?
     }
 
     /// Lists objects in bytewise order of their keys.

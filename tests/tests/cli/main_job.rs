@@ -13,6 +13,12 @@ fn a_disk_goes_in_as_vmdk_and_comes_out_as_the_same_qcow2() {
     molde.cli(["bucket", "create", "images"]).ok();
     molde.cli(["object", "put", "images/", vmdk.to_str().unwrap()]).ok();
 
+    let inside = molde.cli_json(["object", "inspect", "images/disk.vmdk"]);
+    assert_eq!(inside["os"]["hostname"], disks::HOSTNAME, "{inside}");
+    let checked = molde.cli(["object", "check", "images/disk.vmdk"]);
+    assert!(checked.code == Some(1) && checked.stdout.contains("(cloud-init-missing)"), "{checked}");
+    assert!(molde.cli(["object", "check", "images/none"]).refused().contains("none"));
+
     let made = molde.cli_json(["image", "create", "web", "--from", "images/disk.vmdk", "--format", "vmdk", "--wait"]);
     assert_eq!(made["status"], "active", "{made}");
     let shown = molde.cli_json(["image", "show", "web"]);
@@ -26,6 +32,13 @@ fn a_disk_goes_in_as_vmdk_and_comes_out_as_the_same_qcow2() {
     assert_eq!((&inside["os"]["version"], &inside["os"]["arch"]), (&"12".into(), &"x86_64".into()), "{inside}");
     assert_eq!(inside["os"]["hostname"], disks::HOSTNAME);
     assert_eq!(inside["filesystems"][0]["type"], "ext4", "{inside}");
+
+    let checked = molde.cli(["image", "check", "web"]);
+    assert_eq!(checked.code, Some(1), "{checked}");
+    assert!(
+        checked.stdout.contains("(cloud-init-missing)") && checked.stdout.contains("    prepare: Empty the file"),
+        "{checked}"
+    );
 
     molde.cli(["image", "export", "web", "images/out.qcow2", "--format", "qcow2", "--wait"]).ok();
     let out = molde.file("out.qcow2");

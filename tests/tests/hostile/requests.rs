@@ -23,6 +23,7 @@ fn ids_that_are_none() {
             format!("/v2/images/{id}"),
             format!("/v2/images/{id}/file"),
             format!("/molde/v1/images/{id}/inspect"),
+            format!("/molde/v1/images/{id}/check"),
             format!("/molde/v1/jobs/{id}"),
             format!("/molde/v1/servers/{id}"),
             format!("/v2/cloudimages?id={id}"),

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use service::{Export, FromObject, NewImage, Result, Secret};
 
 use super::error::Failure;
-use super::{inspection, wire};
+use super::wire;
 use crate::ApiState;
 use crate::auth::Caller;
 
@@ -84,7 +84,16 @@ pub(super) async fn inspect(
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Failure> {
     let report = state.service.images().inspect(&who, wire::parse(&id)?).await?;
-    Ok(Json(inspection::render(&report)))
+    Ok(Json(report.to_json()))
+}
+
+pub(super) async fn check(
+    State(state): State<ApiState>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let plan = state.service.images().check(&who, wire::parse(&id)?).await?;
+    Ok(Json(plan.to_json()))
 }
 
 impl Create {

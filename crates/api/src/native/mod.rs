@@ -4,8 +4,8 @@ mod error;
 mod exports;
 mod identity;
 mod images;
-mod inspection;
 mod jobs;
+mod objects;
 mod quotas;
 mod servers;
 mod store;
@@ -29,7 +29,10 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/images", post(images::create))
         .route("/molde/v1/images/{id}/export", post(images::export))
         .route("/molde/v1/images/{id}/inspect", get(images::inspect))
+        .route("/molde/v1/images/{id}/check", get(images::check))
         .route("/molde/v1/images/{id}/chunks", get(transfer::image_chunks))
+        .route("/molde/v1/objects/inspect", post(objects::inspect))
+        .route("/molde/v1/objects/check", post(objects::check))
         .route("/molde/v1/jobs", get(jobs::list))
         .route("/molde/v1/jobs/{id}", get(jobs::show))
         .route("/molde/v1/jobs/{id}/cancel", post(jobs::cancel))

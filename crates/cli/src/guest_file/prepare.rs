@@ -6,12 +6,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use disk::{ConvertOptions, CopyOptions, Deny, Format, Origin, WriteOptions};
-use guest::{Change, Choice, Plan, PrepareOptions, State};
-use serde_json::{Value, json};
+use guest::{Change, Choice, Finding, Plan, PrepareOptions};
+use serde_json::json;
 
 use super::From;
-use super::check::{finding_json, print_finding, print_notes};
 use crate::error::{Failure, Result};
+use crate::findings::{print_finding, print_notes};
 use crate::output::{Output, line, print_json};
 use crate::progress;
 
@@ -58,7 +58,7 @@ impl Prepare {
         let is_json = self.json || output == Output::Json;
         let Some(target) = self.out.as_ref().filter(|_| !self.dry_run) else {
             let plan = self.from.look(|disk| guest::plan(disk, &choice))?;
-            return if is_json { print_json(&plan_json(&plan)) } else { print_plan(&plan) };
+            return if is_json { print_json(&plan.to_json()) } else { print_plan(&plan) };
         };
         if target.exists() && !self.force {
             return Err(Failure::new(format!("`{}` is there already", target.display()))
@@ -85,16 +85,16 @@ impl Prepare {
         disk::convert(disk, Some(Format::Raw), target, self.output_format, &convert)?;
         bar.finish_and_clear();
         if is_json {
-            let mut value = plan_json(&done.plan);
+            let mut value = done.plan.to_json();
             value["file"] = json!(target);
             value["bytes_changed"] = json!(changed);
-            value["findings_after"] = done.after.iter().map(finding_json).collect();
+            value["findings_after"] = done.after.iter().map(Finding::to_json).collect();
             return print_json(&value);
         }
         print_plan(&done.plan)?;
         if !done.after.is_empty() {
             line("\nwhat is left:")?;
-            done.after.iter().try_for_each(print_finding)?;
+            done.after.iter().try_for_each(|finding| print_finding(&finding.to_json()))?;
         }
         line(&format!("\n`{}` holds the prepared disk; {changed} bytes of it were changed", target.display()))
     }
@@ -102,7 +102,7 @@ impl Prepare {
 
 fn print_plan(plan: &Plan) -> Result<()> {
     if plan.changes.is_empty() {
-        print_notes(&plan.report.notes)?;
+        print_notes(&plan.to_json())?;
         return line("there is nothing to change");
     }
     for change in &plan.changes {
@@ -111,25 +111,5 @@ fn print_plan(plan: &Plan) -> Result<()> {
     for diff in plan.changes.iter().filter_map(Change::diff) {
         line(&format!("\n{}", diff.trim_end()))?;
     }
-    print_notes(&plan.report.notes)
-}
-
-fn plan_json(plan: &Plan) -> Value {
-    json!({
-        "findings": plan.findings.iter().map(finding_json).collect::<Vec<_>>(),
-        "changes": plan.changes.iter().map(change_json).collect::<Vec<_>>(),
-        "notes": plan.report.notes,
-    })
-}
-
-fn change_json(change: &Change) -> Value {
-    let state = |state: &State| json!({"kind": state.as_str(), "sha256": state.sha256().map(hex::encode)});
-    json!({
-        "path": change.path,
-        "device": change.device,
-        "summary": change.summary(),
-        "before": state(&change.before),
-        "after": state(&change.after),
-        "diff": change.diff(),
-    })
+    print_notes(&plan.to_json())
 }

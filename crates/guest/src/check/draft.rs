@@ -12,6 +12,8 @@ use crate::tree::{CONFIG_MAX, Tree};
 pub(crate) enum After {
     /// A file; `like` names another that it takes owner, mode and label from if it is new.
     File { bytes: Vec<u8>, like: Option<String> },
+    /// What stands there, with these bytes behind it.
+    Appended(Vec<u8>),
     /// A symbolic link.
     Link(String),
     /// Nothing; of a folder, nothing below it either.
@@ -56,6 +58,12 @@ impl<'t> Draft<'t> {
     pub(crate) fn write(&mut self, path: &str, text: impl Into<Vec<u8>>, like: Option<&str>) {
         let place = self.tree.resolve(path).unwrap_or_else(|| path.to_owned());
         self.changes.insert(place, After::File { bytes: text.into(), like: like.map(str::to_owned) });
+    }
+
+    /// Puts bytes behind the file at `path`.
+    pub(crate) fn append(&mut self, path: &str, bytes: Vec<u8>) {
+        let place = self.tree.resolve(path).unwrap_or_else(|| path.to_owned());
+        self.changes.insert(place, After::Appended(bytes));
     }
 
     /// Takes away what stands at `path`, a link as itself.

@@ -18,6 +18,16 @@ kinds! {
         "Name the root file system by its UUID on the kernel's command line.";
     RESUME_MISSING = "resume-missing", Hygiene, Automatic,
         "Take `resume=` off the kernel's command line.";
+    INITRAMFS_VIRTIO = "initramfs-lacks-virtio", BlocksBoot, Automatic,
+        "Append the drivers for virtio disks to the initramfs.";
+    INITRAMFS_SEALED = "initramfs-not-appendable", BlocksBoot, Manual,
+        "Make the initramfs anew in the running guest, with the virtio drivers in it or compressed with zstd, xz or gzip.";
+    KERNEL_VIRTIO = "kernel-lacks-virtio", BlocksBoot, Manual,
+        "Install another kernel in the guest: this one has no driver for virtio disks.";
+    KERNEL_XEN = "kernel-xen-only", BlocksBoot, Manual,
+        "Install another kernel in the guest: this one starts under Xen only.";
+    INITRAMFS_NET = "initramfs-net-rules", BlocksCloud, Automatic,
+        "Append an empty file to the initramfs in the place of each rule.";
     FSTAB_DEVICE_NAME = "fstab-device-name", BlocksBoot, Automatic,
         "Name the file system by its UUID.";
     FSTAB_MISSING_DEVICE = "fstab-missing-device", BlocksBoot, Automatic,

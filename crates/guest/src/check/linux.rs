@@ -7,6 +7,7 @@ mod crypttab;
 mod devices;
 mod fstab;
 mod identity;
+mod kernels;
 mod leaks;
 mod logs;
 mod network;
@@ -21,6 +22,7 @@ pub(super) fn run(doctor: &mut Doctor<'_>) {
     fstab::check(doctor);
     crypttab::check(doctor);
     boot_lines::check(doctor);
+    kernels::check(doctor);
     caches::check(doctor);
     // What cloud-init will do decides how the network is set.
     cloud_init::check(doctor);

@@ -159,15 +159,7 @@ impl Ext {
 impl Files for Ext {
     fn stat(&self, path: &[u8]) -> std::result::Result<Option<Node>, String> {
         let found = call(|| self.view.symlink_metadata(Path::try_from(path).map_err(|_| Ext4Error::MalformedPath)?));
-        Ok(absent_is_none(found)?.map(|found| {
-            let kind = match found.file_type() {
-                ext4_view::FileType::Regular => NodeKind::File,
-                ext4_view::FileType::Directory => NodeKind::Folder,
-                ext4_view::FileType::Symlink => NodeKind::Link,
-                _ => NodeKind::Special,
-            };
-            Node { kind, length: found.len(), mode: found.mode(), uid: found.uid(), gid: found.gid() }
-        }))
+        Ok(absent_is_none(found)?.as_ref().map(node))
     }
 
     fn link(&self, path: &[u8], length: u64) -> std::result::Result<Vec<u8>, String> {
@@ -199,6 +191,28 @@ impl Files for Ext {
         names.map_err(|error| error.to_string())
     }
 
+    /// Looks up each inode by its number, where a path would be looked for in all folders on the way.
+    fn entries(&self, path: &[u8], most: usize) -> std::result::Result<Vec<(Vec<u8>, Node)>, String> {
+        let entries = call(|| {
+            let mut entries = Vec::new();
+            for entry in self.view.read_dir(Path::try_from(path).map_err(|_| Ext4Error::MalformedPath)?)? {
+                let entry = entry?;
+                let name = entry.file_name().as_ref().to_vec();
+                if entries.len() == most {
+                    break;
+                }
+                if name != b"."
+                    && name != b".."
+                    && let Ok(found) = entry.metadata()
+                {
+                    entries.push((name, node(&found)));
+                }
+            }
+            Ok(entries)
+        });
+        entries.map_err(|error| error.to_string())
+    }
+
     fn read(&self, path: &[u8], offset: u64, most: usize) -> std::result::Result<Vec<u8>, String> {
         let read = call(|| {
             let mut file: File = self.view.open(Path::try_from(path).map_err(|_| Ext4Error::MalformedPath)?)?;
@@ -221,6 +235,16 @@ impl Files for Ext {
         });
         read.map_err(|error| error.to_string())
     }
+}
+
+fn node(found: &ext4_view::Metadata) -> Node {
+    let kind = match found.file_type() {
+        ext4_view::FileType::Regular => NodeKind::File,
+        ext4_view::FileType::Directory => NodeKind::Folder,
+        ext4_view::FileType::Symlink => NodeKind::Link,
+        _ => NodeKind::Special,
+    };
+    Node { kind, length: found.len(), mode: found.mode(), uid: found.uid(), gid: found.gid() }
 }
 
 /// What the reader crate answered: its own error, or a panic.

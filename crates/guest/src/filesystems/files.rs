@@ -57,4 +57,15 @@ pub(crate) trait Files {
 
     /// Reads the file at `path` from `offset` on: `most` bytes, or fewer where it ends.
     fn read(&self, path: &[u8], offset: u64, most: usize) -> Result<Vec<u8>, String>;
+
+    /// Does the same as [`Files::names`], and tells what each name stands for; names that cannot be looked up are left out.
+    fn entries(&self, path: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Node)>, String> {
+        let base = if path == b"/" { &[][..] } else { path };
+        let names = self.names(path, most)?.into_iter();
+        let look = |name: Vec<u8>| {
+            let node = self.stat(&[base, b"/", &name].concat()).ok()??;
+            Some((name, node))
+        };
+        Ok(names.filter_map(look).collect())
+    }
 }

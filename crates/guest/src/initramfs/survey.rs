@@ -42,6 +42,8 @@ pub(crate) struct Contents {
     pub(crate) generator: Option<&'static str>,
     /// Modules of the kernel that was asked for, as it calls them: with `_`, never `-`.
     pub(crate) modules: BTreeSet<String>,
+    /// The folder that they are in, such as `usr/lib/modules/6.1.0`.
+    pub(crate) modules_folder: Option<String>,
     /// Rules that tie names of network interfaces to hardware.
     pub(crate) persistent_net_rules: Vec<String>,
     /// Scripts that are run at the start, by their path.
@@ -74,12 +76,19 @@ impl Visitor for Survey {
         }
         let below_usr = name.strip_prefix("usr/").unwrap_or(name);
         if let Some(module) = below_usr.strip_prefix(&self.folder).or_else(|| old_module(below_usr)) {
+            if contents.modules_folder.is_none() && below_usr.starts_with(&self.folder) {
+                contents.modules_folder = Some(name[..name.len() - module.len()].trim_end_matches('/').to_owned());
+            }
             contents.modules.extend(module_name(module));
             if contents.modules.len() == MODULES_MAX {
                 return Wish::Stop;
             }
         } else if is_persistent_net(name) {
-            keep(&mut contents.persistent_net_rules, name);
+            // A later file takes the place of an earlier one, and an empty one rules nothing.
+            contents.persistent_net_rules.retain(|rule| *rule != clean(name.as_bytes()));
+            if entry.length > 0 {
+                keep(&mut contents.persistent_net_rules, name);
+            }
         } else if HOOKS.iter().any(|folder| name.strip_prefix(folder).is_some_and(is_hook)) {
             keep(&mut contents.hooks, name);
         } else if SETTINGS.iter().any(|folder| name.starts_with(folder)) && contents.settings.len() < NAMES_MAX {

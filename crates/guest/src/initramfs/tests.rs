@@ -191,6 +191,7 @@ fn what_is_of_interest_is_told() {
         outline: Outline { compression: Some(Compression::Gzip), segments: 1, fault: None },
         generator: Some("initramfs-tools"),
         modules: ["dm_mod", "virtio_blk"].map(str::to_owned).into(),
+        modules_folder: Some("usr/lib/modules/6.1.0-18-amd64".to_owned()),
         persistent_net_rules: vec!["etc/udev/rules.d/70-persistent-net.rules".to_owned()],
         hooks: vec!["scripts/local-bottom/growroot".to_owned()],
         settings: vec!["conf/conf.d/resume: RESUME=/dev/sda2".to_owned()],

@@ -74,6 +74,7 @@ fn tell(tree: &Tree, path: String, contents: Contents) -> Initramfs {
         compression: outline.compression.map(|compression| compression.as_str().to_owned()),
         complete: outline.fault.is_none(),
         appendable: !matches!(outline.compression, Some(Compression::Lz4 | Compression::Lzo)),
+        modules_folder: contents.modules_folder,
         modules: contents.modules.into_iter().filter(of_interest).collect(),
         persistent_net_rules: contents.persistent_net_rules,
         hooks: contents.hooks,

@@ -28,6 +28,8 @@ pub struct Initramfs {
     pub appendable: bool,
     /// Modules for disks, networks and file systems, as the kernel calls them, sorted.
     pub modules: Vec<String>,
+    /// The folder that the kernel's modules are in there, such as `usr/lib/modules/6.1.0`; none where it has none.
+    pub modules_folder: Option<String>,
     /// Rules of udev that tie the names of network interfaces to the hardware.
     pub persistent_net_rules: Vec<String>,
     /// Scripts that run at the start.

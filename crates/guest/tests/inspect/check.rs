@@ -45,6 +45,11 @@ pub(crate) fn without_cloud_init(more: &[(&str, &str)]) -> Files {
 
 /// A disk with the files on its first partition, and swap on the second.
 pub(crate) fn disk(files: &Files) -> Vec<u8> {
+    disk_with(files, &[])
+}
+
+/// The same with files that are no text in place of some.
+pub(crate) fn disk_with(files: &Files, others: &[(&str, &[u8])]) -> Vec<u8> {
     let program = elf(62);
     let mut nodes: Vec<(&str, Node<'_>)> = vec![("usr/bin/sh", Node::File(&program))];
     for (path, content) in files {
@@ -54,7 +59,10 @@ pub(crate) fn disk(files: &Files) -> Vec<u8> {
                 nodes.push((folder, Node::Folder));
                 continue;
             }
-            (None, None) => Node::File(content.as_bytes()),
+            (None, None) => {
+                let other = others.iter().find(|(own, _)| own == path);
+                Node::File(other.map_or(content.as_bytes(), |(_, bytes)| bytes))
+            }
         };
         nodes.push((path, node));
     }

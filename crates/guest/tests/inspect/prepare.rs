@@ -5,7 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use disk::source::Source;
-use guest::{Browser, Choice, PrepareOptions, Prepared, compare, prepare};
+use guest::{Browser, Choice, InitramfsEntry, PrepareOptions, Prepared, compare, initramfs_segment, prepare};
 
 use crate::check::{Files, debian, disk, ids, without_cloud_init};
 use crate::disks::{MIB, Memory, dirty, ext, put, table, tool};
@@ -208,4 +208,69 @@ fn without_a_partition_table_too() {
     assert_eq!(done.plan.changes.iter().map(guest::Change::summary).collect::<Vec<_>>(), ["empty /etc/machine-id"]);
     let browser = Browser::open(Arc::new(done.overlay)).unwrap();
     assert_eq!(browser.entry("/etc/machine-id", false).unwrap().length, 0);
+}
+
+/// An initramfs of a machine with other disks gets the drivers of virtio and the tables that lead to them.
+#[test]
+fn drivers_of_virtio_are_appended_to_the_initramfs() {
+    const VERSION: &str = "6.1.0-18-amd64";
+    let base = format!("lib/modules/{VERSION}");
+    let depends = "kernel/virtio/virtio.ko:\nkernel/virtio/virtio_pci.ko: kernel/virtio/virtio.ko\n\
+                   kernel/block/virtio_blk.ko: kernel/virtio/virtio.ko\n";
+    let rule = "etc/udev/rules.d/70-persistent-net.rules";
+    let inside = [
+        InitramfsEntry { path: "scripts/functions", mode: 0o644, bytes: b"" },
+        InitramfsEntry { path: &format!("{base}/kernel/nvme.ko"), mode: 0o644, bytes: b"nvme" },
+        InitramfsEntry { path: rule, mode: 0o644, bytes: b"NAME=eth0" },
+    ];
+    let plain = initramfs_segment(0, &inside, 0).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let packed = folder.path().join("packed");
+    fs::write(&packed, &plain).unwrap();
+    tool("zstd", "zstd", &["-q", packed.to_str().unwrap()], "");
+    let packed = fs::read(packed.with_extension("zst")).unwrap();
+    let boot = format!("boot/initrd.img-{VERSION}");
+    let files = debian(&[
+        (&format!("{base}/modules.dep"), depends),
+        (&format!("{base}/modules.alias"), "alias virtio:d00000002v* virtio_blk\n"),
+        (&format!("{base}/modules.builtin"), "kernel/virtio/virtio_scsi.ko\nkernel/net/virtio_net.ko\n"),
+        (&format!("{base}/kernel/virtio/virtio.ko"), "virtio"),
+        (&format!("{base}/kernel/virtio/virtio_pci.ko"), "pci"),
+        (&format!("{base}/kernel/block/virtio_blk.ko"), "blk"),
+        (&boot, "PACKED"),
+    ]);
+    let disk = crate::check::disk_with(&files, &[(&boot, &packed)]);
+    let done = run(disk, &options(&[]));
+    assert_eq!(ids(&done.plan), ["initramfs-lacks-virtio", "initramfs-net-rules"], "{:#?}", done.plan.findings);
+    assert!(done.after.is_empty(), "{:#?}", done.after);
+    let after = bytes(&done.overlay);
+    assert_sound(&after);
+
+    // The kernel unpacks one archive after the other: so does cpio, beginning where the first ends.
+    let browser = Browser::open(Arc::new(Memory(after.clone()))).unwrap();
+    let whole = browser.read(&format!("/{boot}"), 0, 1 << 20).unwrap();
+    assert!(whole.starts_with(&packed));
+    let tail = folder.path().join("tail");
+    fs::write(&tail, &whole[packed.len().next_multiple_of(4)..]).unwrap();
+    let listed = tool("cpio", "sh", &["-c", &format!("cpio --quiet -t < {}", tail.display())], "");
+    let expected = [
+        "etc",
+        "etc/udev",
+        "etc/udev/rules.d",
+        "lib",
+        "lib/modules",
+        &base,
+        &format!("{base}/kernel"),
+        &format!("{base}/kernel/block"),
+        &format!("{base}/kernel/virtio"),
+        rule,
+        &format!("{base}/kernel/block/virtio_blk.ko"),
+        &format!("{base}/kernel/virtio/virtio.ko"),
+        &format!("{base}/kernel/virtio/virtio_pci.ko"),
+        &format!("{base}/modules.alias"),
+        &format!("{base}/modules.dep"),
+    ];
+    assert_eq!(listed.lines().collect::<Vec<_>>(), expected);
+    let again = run(after, &options(&[]));
+    assert!(again.plan.changes.is_empty(), "{:#?}", again.plan.changes);
 }

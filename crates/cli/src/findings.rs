@@ -1,0 +1,59 @@
+//! What is the matter with a guest, for people: of a local check and of the server's answer, which have the same shape.
+
+use serde_json::Value;
+
+use crate::error::{Failure, Result};
+use crate::output::{Output, line, plain, print_json};
+
+/// Prints findings, and fails when any of them blocks the start or the cloud.
+pub(crate) fn print_checked(output: Output, found: &Value) -> Result<()> {
+    let findings: Vec<&Value> = found["findings"].as_array().into_iter().flatten().collect();
+    let blocking = found["blocking"].as_u64().unwrap_or(0);
+    if output == Output::Json {
+        print_json(found)?;
+    } else {
+        findings.iter().try_for_each(|finding| print_finding(finding))?;
+        print_notes(found)?;
+        line(&match findings.len() {
+            0 => "nothing was found: this guest is fit to be an image".to_owned(),
+            count => {
+                format!("{count} findings, {blocking} of which keep it from starting or from being a cloud's server")
+            }
+        })?;
+    }
+    if blocking == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("the guest is not fit to be an image: {blocking} findings block it"))
+        .with_hint("`molde guest prepare --dry-run FILE` shows what prepare would change in a file"))
+}
+
+/// Prints the notes of an answer.
+pub(crate) fn print_notes(found: &Value) -> Result<()> {
+    found["notes"].as_array().into_iter().flatten().try_for_each(|note| line(&format!("note: {}", text(note))))
+}
+
+/// Prints one finding: what it is, where it shows, and who does what about it.
+pub(crate) fn print_finding(finding: &Value) -> Result<()> {
+    line(&format!("{}: {} ({})", text(&finding["severity"]), text(&finding["text"]), text(&finding["id"])))?;
+    for at in finding["evidence"].as_array().into_iter().flatten() {
+        let place = match at["line"].as_u64() {
+            Some(line) => format!("{}:{line}", text(&at["path"])),
+            None => text(&at["path"]),
+        };
+        line(&match at["value"].as_str() {
+            Some(value) => format!("    {place}: {}", plain(value)),
+            None => format!("    {place}"),
+        })?;
+    }
+    let who = match finding["action"].as_str() {
+        Some("automatic") => "prepare",
+        Some("on-request") => "prepare, on request",
+        _ => "you",
+    };
+    line(&format!("    {who}: {}", text(&finding["remedy"])))
+}
+
+fn text(value: &Value) -> String {
+    plain(value.as_str().unwrap_or_default())
+}
