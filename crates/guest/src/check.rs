@@ -19,6 +19,7 @@ pub use choice::Choice;
 pub(crate) use draft::After;
 pub use finding::{Action, Evidence, Finding, Kind, Severity};
 pub use kinds::KINDS;
+pub(crate) use linux::RECORD;
 
 use std::collections::BTreeMap;
 

@@ -12,13 +12,10 @@ use std::sync::Arc;
 use disk::error::{Error, Result};
 use disk::source::Source;
 
-use crate::check::{Choice, Finding};
+use crate::check::{Choice, Finding, RECORD};
 use crate::plan::{Change, Plan, State, plan};
 use crate::report::{FilesystemKind, Report};
 use crate::write::{Attributes, ExtWriter, Overlay};
-
-/// Where the guest keeps what was done to it.
-pub(crate) const RECORD: &str = "/var/log/molde-prepare.log";
 
 /// How prepare runs.
 #[derive(Debug, Clone, PartialEq, Eq)]

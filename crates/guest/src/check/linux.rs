@@ -15,6 +15,8 @@ mod persistent_net;
 mod tools;
 mod xorg;
 
+pub(crate) use logs::RECORD;
+
 use super::doctor::Doctor;
 
 /// Runs all checks, in an order in which a later one sees what an earlier one repaired.

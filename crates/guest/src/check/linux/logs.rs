@@ -2,8 +2,9 @@
 
 use crate::check::doctor::{Doctor, at};
 use crate::check::kinds::LOGS;
-use crate::prepare::RECORD;
 
+/// Where the guest keeps what prepare did to it.
+pub(crate) const RECORD: &str = "/var/log/molde-prepare.log";
 const FOLDER: &str = "/var/log";
 /// Most files that are emptied, and how deep below the folder they are looked for.
 const FILES_MAX: usize = 512;
