@@ -79,6 +79,9 @@ pub fn plan(disk: Arc<dyn Source>, choice: &Choice) -> Result<Plan> {
     if let Some(failure) = budget.take_failure() {
         return Err(failure);
     }
+    if budget.is_exhausted() {
+        budget.note("The examination reached its limit of reads, bytes or time; what is told here is not all.");
+    }
     report.notes.extend(budget.take_notes());
     Ok(Plan { report, findings, changes })
 }

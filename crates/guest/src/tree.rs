@@ -220,7 +220,10 @@ impl Tree {
 
     fn load(&self, place: &Place, most: usize) -> Option<Vec<u8>> {
         let (filesystem, inner) = self.locate(&place.components);
-        self.told(filesystem.read(&inner, 0, most), &place.components)
+        let bytes = self.told(filesystem.read(&inner, 0, most), &place.components)?;
+        // Counted once more as what is held: a hole takes no reading, and memory all the same.
+        self.budget.count_bytes(bytes.len()).ok()?;
+        Some(bytes)
     }
 
     /// Walks `path` name by name; a link at its end is followed if `is_followed`.

@@ -451,3 +451,13 @@ fn every_kind_has_its_section_in_the_documentation() {
     let ids: Vec<&str> = KINDS.iter().map(|kind| kind.id).collect();
     assert_eq!(sections, ids, "docs/guests/findings.md has one section for each kind, in their order");
 }
+
+/// A hole takes no reading, and memory all the same: it counts, so that a small disk cannot fill the memory.
+#[test]
+fn files_of_holes_end_at_the_limit() {
+    let paths: Vec<String> = (0..600).map(|n| format!("etc/sysconfig/network-scripts/ifcfg-eth{n}")).collect();
+    let mut nodes = vec![("etc/os-release", crate::disks::text("ID=centos\n"))];
+    nodes.extend(paths.iter().map(|path| (path.as_str(), Node::Hole(1 << 20))));
+    let plan = plan(Arc::new(Memory(ext(8, &["-t", "ext4", "-N", "1024"], &nodes))), &Choice::default()).unwrap();
+    assert!(plan.report.notes.iter().any(|note| note.contains("reached its limit")), "{:#?}", plan.report.notes);
+}

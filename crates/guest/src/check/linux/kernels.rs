@@ -17,9 +17,9 @@ const DISK: [&str; 2] = ["virtio_pci", "virtio_blk"];
 const MORE: [&str; 1] = ["virtio_scsi"];
 /// Tables that modprobe reads, of kmod and of busybox.
 const TABLES: [&str; 4] = ["modules.dep", "modules.dep.bin", "modules.alias", "modules.alias.bin"];
-/// Largest file, and most bytes in all, that are put into an initramfs.
-const FILE_MAX: u64 = 16 << 20;
-const SEGMENT_MAX: usize = 64 << 20;
+/// Largest file, and most bytes in all, that are put into an initramfs: drivers and tables take some 4 MiB.
+const FILE_MAX: u64 = 8 << 20;
+const SEGMENT_MAX: usize = 16 << 20;
 const FOLDER: u32 = 0o040_755;
 
 /// Files by their path in the initramfs.
@@ -89,9 +89,15 @@ fn add_drivers(doctor: &Doctor<'_>, kernel: &Kernel, initramfs: &Initramfs, file
     let is_wanted = |driver: &&Driver| DISK.contains(&driver.name.as_str()) || MORE.contains(&driver.name.as_str());
     let modules = kernel.drivers.iter().filter(is_wanted).flat_map(|driver| driver.files.iter().cloned());
     let tables = TABLES.iter().map(|table| format!("{from}/{table}"));
+    let mut total = 0;
     for path in modules.chain(tables) {
+        // One that is too large is not appended; what a guest claims to need is not read on for that.
+        if total > SEGMENT_MAX {
+            return;
+        }
         let Some(inside) = path.strip_prefix(&from) else { continue };
         if let Some(bytes) = doctor.tree.bytes(&path, FILE_MAX) {
+            total += bytes.len();
             files.insert(format!("{to}{inside}"), bytes);
         }
     }
