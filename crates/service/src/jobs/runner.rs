@@ -18,7 +18,7 @@ use crate::exports;
 use crate::jobs::create_image::CreateImageWork;
 use crate::jobs::create_server::CreateServerWork;
 use crate::jobs::export_image::ExportImageWork;
-use crate::jobs::lease::{LEASE_SECONDS, Lease};
+use crate::jobs::lease::{Held, LEASE_SECONDS, Lease};
 use crate::jobs::rebuild_store::RebuildStoreWork;
 use crate::jobs::run::{Run, Work, end_badly};
 use crate::jobs::sealed;
@@ -85,12 +85,7 @@ async fn work(service: Service, mut stopped: watch::Receiver<bool>) {
         match claimed {
             Ok(Some(job)) => {
                 let span = tracing::info_span!("job", id = %job.id, kind = %job.kind, attempt = job.attempt);
-                let end = tokio::select! {
-                    biased;
-                    _ = stopped.wait_for(|stop| *stop) => return,
-                    end = carry_out(&service, &job).instrument(span.clone()) => end,
-                };
-                // Never interrupted: nobody else clears up after a job that has ended.
+                let end = carry_out(&service, &job, &mut stopped).instrument(span.clone()).await;
                 settle(&service, &job, end).instrument(span).await;
             }
             Ok(None) => idle(&service, &mut stopped).await,
@@ -166,37 +161,37 @@ pub fn abort_places() -> Vec<String> {
     places.collect()
 }
 
-/// Runs a claimed job until it is done; returns the contents that this made free.
-async fn carry_out(service: &Service, job: &Job) -> Result<Vec<ContentId>, Stop> {
+/// Runs a claimed job until it is done; returns the contents that this made free. A node that stops interrupts the steps,
+/// and never the end: nobody else clears up after a job whose end is recorded.
+async fn carry_out(service: &Service, job: &Job, stopped: &mut watch::Receiver<bool>) -> Result<Vec<ContentId>, Stop> {
     let lease = Lease { job: job.id, attempt: job.attempt };
     if job.attempt > ATTEMPTS_MAX {
         let message = format!("the job was begun {ATTEMPTS_MAX} times and never came to an end");
         return Err(Stop::Fail(Error::new(ErrorKind::Internal, message)));
     }
     // A panic is a fault of this job: it must not take the worker with it, and then the next one.
-    AssertUnwindSafe(run_steps(service, job, lease))
+    AssertUnwindSafe(run_to_end(service, job, lease, stopped))
         .catch_unwind()
         .await
         .unwrap_or_else(|_| Err(Stop::Fail(Error::new(ErrorKind::Internal, "a step of the job ended unexpectedly"))))
 }
 
-async fn run_steps(service: &Service, job: &Job, lease: Lease) -> Result<Vec<ContentId>, Stop> {
+async fn run_to_end(
+    service: &Service,
+    job: &Job,
+    lease: Lease,
+    stopped: &mut watch::Receiver<bool>,
+) -> Result<Vec<ContentId>, Stop> {
     let held = lease.keep(service.clone());
     let work = work_of(job.kind);
     let mut tx = service.parts.catalog.read().await?;
     let outputs: BTreeMap<_, _> = jobs::steps(&mut tx, job.id).await?.into_iter().collect();
     drop(tx);
     let mut run = Run::new(service, job, &held, outputs);
-    for step in work.steps() {
-        if run.is_done(step.name) {
-            continue;
-        }
-        held.check()?;
-        held.tell(step.name, step.from);
-        run.point(&format!("{}/before", step.name));
-        let output = work.run(step.name, &run).await?;
-        run.record(step.name, &output).await?;
-        run.point(&format!("{}/after", step.name));
+    tokio::select! {
+        biased;
+        _ = stopped.wait_for(|stop| *stop) => return Err(Stop::Interrupted),
+        ran = run_steps(work, &mut run, &held) => ran?,
     }
     held.check()?;
     run.point("end/before");
@@ -213,6 +208,21 @@ async fn run_steps(service: &Service, job: &Job, lease: Lease) -> Result<Vec<Con
     tx.commit().await?;
     run.point("end/after");
     Ok(released)
+}
+
+async fn run_steps(work: &dyn Work, run: &mut Run<'_>, held: &Held) -> Result<(), Stop> {
+    for step in work.steps() {
+        if run.is_done(step.name) {
+            continue;
+        }
+        held.check()?;
+        held.tell(step.name, step.from);
+        run.point(&format!("{}/before", step.name));
+        let output = work.run(step.name, run).await?;
+        run.record(step.name, &output).await?;
+        run.point(&format!("{}/after", step.name));
+    }
+    Ok(())
 }
 
 /// Ends a job that was carried out; never fails, every failure ends in the job's record.
@@ -234,6 +244,7 @@ async fn settle(service: &Service, job: &Job, end: Result<Vec<ContentId>, Stop>)
 async fn end_early(service: &Service, job: &Job, stop: Stop) -> Result<()> {
     match stop {
         Stop::Lost => tracing::warn!("the job is somebody else's now"),
+        Stop::Interrupted => tracing::info!("job interrupted: this node stops"),
         Stop::Cancelled => {
             tracing::info!("job cancelled");
             end_badly(service, job, job.attempt, JobState::Cancelled, "it was cancelled").await?;

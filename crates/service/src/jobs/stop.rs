@@ -13,6 +13,8 @@ pub(crate) enum Stop {
     Cancelled,
     /// Another node has the job now; this one must not touch it any more.
     Lost,
+    /// This node stops: it frees the job for whoever claims it next.
+    Interrupted,
 }
 
 impl Stop {
