@@ -86,6 +86,8 @@ pub async fn sum(tx: &mut Tx) -> Result<(u64, u64)> {
 /// Returns the records that hold a content.
 pub async fn holders(tx: &mut Tx, id: ContentId) -> Result<Vec<Holder>> {
     let query = sql("SELECT 'image' AS kind, id, name FROM images WHERE content = $1 \
+         UNION ALL SELECT 'image', images.id, images.name \
+             FROM reports JOIN images ON images.id = reports.image WHERE reports.original = $1 \
          UNION ALL SELECT 'object', buckets.name || '/' || objects.key, NULL \
              FROM objects JOIN buckets ON buckets.id = objects.bucket WHERE objects.content = $1 \
          UNION ALL SELECT 'upload', buckets.name || '/' || uploads.key, NULL \
@@ -103,9 +105,10 @@ pub async fn heads(tx: &mut Tx) -> Result<Vec<Vec<u8>>> {
     tx.rows(sql("SELECT head FROM contents")).await?.iter().map(|row| row.field("head")).collect()
 }
 
-/// Returns whether an image, an object, an upload's part, a server or an export holds the content.
+/// Returns whether an image, by what it has or had before it was prepared, an object, an upload's part, a server or an export holds the content.
 pub async fn is_referenced(tx: &mut Tx, id: ContentId) -> Result<bool> {
     let query = sql("SELECT 1 AS held WHERE EXISTS (SELECT 1 FROM images WHERE content = $1) \
+         OR EXISTS (SELECT 1 FROM reports WHERE original = $1) \
          OR EXISTS (SELECT 1 FROM objects WHERE content = $1) \
          OR EXISTS (SELECT 1 FROM parts WHERE content = $1) \
          OR EXISTS (SELECT 1 FROM servers WHERE content = $1) \
@@ -121,6 +124,7 @@ pub async fn list_unreferenced(tx: &mut Tx, older_than: Timestamp, limit: u32) -
     let query = sql_text(format!(
         "SELECT {COLUMNS} FROM contents WHERE created_at < $1 \
          AND NOT EXISTS (SELECT 1 FROM images WHERE images.content = contents.id) \
+         AND NOT EXISTS (SELECT 1 FROM reports WHERE reports.original = contents.id) \
          AND NOT EXISTS (SELECT 1 FROM objects WHERE objects.content = contents.id) \
          AND NOT EXISTS (SELECT 1 FROM parts WHERE parts.content = contents.id) \
          AND NOT EXISTS (SELECT 1 FROM servers WHERE servers.content = contents.id) \

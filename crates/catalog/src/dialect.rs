@@ -45,6 +45,12 @@ const CHANGES: &[Change] = &[
         include_str!("../migrations/sqlite/0005_scrub.sql"),
         include_str!("../migrations/postgres/0005_scrub.sql"),
     ),
+    (
+        6,
+        "reports",
+        include_str!("../migrations/sqlite/0006_reports.sql"),
+        include_str!("../migrations/postgres/0006_reports.sql"),
+    ),
 ];
 
 impl Dialect {

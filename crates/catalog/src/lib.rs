@@ -32,6 +32,7 @@ pub mod packs;
 pub mod parts;
 pub mod projects;
 pub mod quotas;
+pub mod reports;
 pub mod roles;
 pub mod scrubs;
 pub mod servers;

@@ -28,6 +28,37 @@ pub(crate) fn print_checked(output: Output, found: &Value) -> Result<()> {
         .with_hint("`molde guest prepare --dry-run FILE` shows what prepare would change in a file"))
 }
 
+/// Prints the report that is kept with an image.
+pub(crate) fn print_kept(output: Output, kept: &Value) -> Result<()> {
+    if output == Output::Json {
+        return print_json(kept);
+    }
+    let list = |name: &str| kept[name].as_array().into_iter().flatten();
+    let (state, at) = (text(&kept["state"]), text(&kept["at"]));
+    line(&match kept["state"].as_str() {
+        Some("prepared") => {
+            let (count, bytes) = (list("changes").count(), kept["changed_bytes"].as_u64().unwrap_or(0));
+            format!("prepared at {at}: {count} changes, {bytes} bytes of the disk")
+        }
+        Some("nothing-to-do") => format!("examined at {at}: there was nothing to change"),
+        Some("undone") => format!("prepared at {at}, and undone since"),
+        _ => format!("examined at {at}, and not changed ({state}): {}", text(&kept["reason"])),
+    })?;
+    list("changes").try_for_each(|change| line(&format!("  {}", text(&change["summary"]))))?;
+    for diff in list("changes").filter_map(|change| change["diff"].as_str()) {
+        // Made for terminals by the server, and not trusted to be.
+        line("")?;
+        diff.lines().try_for_each(|text| line(&text.split('\t').map(plain).collect::<Vec<_>>().join("\t")))?;
+    }
+    let is_prepared = kept["findings_after"].is_array() && state != "undone";
+    let left = if is_prepared { "findings_after" } else { "findings" };
+    if list(left).next().is_some() {
+        line("\nwhat is left:")?;
+        list(left).try_for_each(print_finding)?;
+    }
+    print_notes(kept)
+}
+
 /// Prints the notes of an answer.
 pub(crate) fn print_notes(found: &Value) -> Result<()> {
     found["notes"].as_array().into_iter().flatten().try_for_each(|note| line(&format!("note: {}", text(note))))

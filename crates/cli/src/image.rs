@@ -95,6 +95,16 @@ pub enum Image {
         /// Its id or name
         image: String,
     },
+    /// Show what was found inside an image when it was made, what prepare changed, and what is left to do
+    Report {
+        /// Its id or name
+        image: String,
+    },
+    /// Give an image back the bytes that it had before it was prepared; none is copied
+    UndoPrepare {
+        /// Its id or name
+        image: String,
+    },
 }
 
 /// Where an image goes, and as what kind of file.
@@ -141,6 +151,18 @@ pub struct Create {
     /// A file that holds the passphrase of an encrypted disk; a line break at its end is left out
     #[arg(long, value_name = "FILE", conflicts_with = "file")]
     passphrase_file: Option<PathBuf>,
+    /// Leave the guest inside as it is; what keeps it from starting in a cloud is repaired otherwise
+    #[arg(long, conflicts_with_all = ["file", "repair_only", "repair_skip", "repair_with"])]
+    no_prepare: bool,
+    /// Repair these findings alone (see `molde guest findings`)
+    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "file")]
+    repair_only: Vec<String>,
+    /// Leave these findings
+    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "file")]
+    repair_skip: Vec<String>,
+    /// Repair these too, which are repaired on request because something is lost by it
+    #[arg(long, value_name = "ID", value_delimiter = ',', conflicts_with = "file")]
+    repair_with: Vec<String>,
     /// Who sees it: private, shared, community or public
     #[arg(long, default_value = "private")]
     visibility: String,
@@ -249,6 +271,16 @@ impl Image {
                 let id = id(&find(client, &image).await?);
                 findings::print_checked(output, &client.get(&format!("/molde/v1/images/{id}/check")).await?)
             }
+            Self::Report { image } => {
+                let id = id(&find(client, &image).await?);
+                findings::print_kept(output, &client.get(&format!("/molde/v1/images/{id}/report")).await?)
+            }
+            Self::UndoPrepare { image } => {
+                let id = id(&find(client, &image).await?);
+                let undone =
+                    client.send(Method::POST, &format!("/molde/v1/images/{id}/undo-prepare"), &json!({})).await?;
+                output.done(&format!("image {id} is as it was before it was prepared"), &undone)
+            }
         }
     }
 }
@@ -273,10 +305,15 @@ async fn export(client: &Client, output: Output, asked: Export) -> Result<()> {
 async fn create_from_object(client: &Client, output: Output, create: Create, from: &str) -> Result<()> {
     let passphrase = passphrase::read_text(create.passphrase_file.as_deref())?;
     let (bucket, key) = split(from)?;
+    let prepare = if create.no_prepare {
+        json!(false)
+    } else {
+        json!({"only": create.repair_only, "skip": create.repair_skip, "with": create.repair_with})
+    };
     let body = json!({
         "name": create.name, "from": {"bucket": bucket, "key": key}, "format": create.format, "visibility": create.visibility,
         "tags": create.tags, "properties": map(create.properties), "min_disk": create.min_disk, "min_ram": create.min_ram,
-        "protected": create.protected, "member": create.member, "passphrase": passphrase.as_deref(),
+        "protected": create.protected, "member": create.member, "passphrase": passphrase.as_deref(), "prepare": prepare,
     });
     let answer = client.send(Method::POST, "/molde/v1/images", &body).await?;
     let id = id(&answer["image"]);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catalog::images::ImageFilter;
-use catalog::{Tx, images, jobs};
+use catalog::{Tx, images, jobs, reports};
 use disk::source::Source;
 use keys::Secret;
 use model::identity::{Principal, Role};
@@ -20,8 +20,10 @@ use crate::image_state::{active, move_to, save};
 use crate::jobs::create_image::CreateImage;
 use crate::jobs::export_image::ExportImage;
 use crate::jobs::lease::Lease;
+use crate::jobs::preparing::Wanted;
 use crate::jobs::uploading::{self, Sent};
 use crate::jobs::{record::new_job, run, sealed};
+use crate::preparation::RESERVED;
 use crate::service::Service;
 use crate::streams::{Download, Incoming};
 use crate::transfer::Pieces;
@@ -99,6 +101,8 @@ pub struct FromObject {
     pub member: Option<String>,
     /// What opens an encrypted disk; sealed while the job runs and then gone.
     pub passphrase: Option<Secret>,
+    /// What is repaired in the guest so that it starts and is fit for a cloud; none leaves it as it is.
+    pub prepare: Option<guest::Choice>,
 }
 
 /// A file to be made from an image.
@@ -161,6 +165,7 @@ impl Images<'_> {
     pub async fn update(&self, who: &Principal, id: ImageId, change: ImageChange) -> Result<Image> {
         let mut tx = self.0.parts.catalog.write().await?;
         let mut image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
+        check_reserved(change.set_properties.keys().chain(&change.remove_properties))?;
         if let Some(visibility) = change.visibility.filter(|visibility| *visibility != image.visibility) {
             policy::set_visibility(who, visibility)?;
         }
@@ -226,29 +231,33 @@ impl Images<'_> {
         if !image.state.may_become(ImageState::Deleted) {
             return Err(Error::conflict(format!("image {id} is {} and cannot be deleted", image.state)));
         }
+        let original = reports::get(&mut tx, id).await?.and_then(|kept| kept.original);
         images::delete(&mut tx, id, image.state).await?;
         let unseen = match image.job {
             Some(job) => run::cancel(self.0, &mut tx, job).await?,
             None => Vec::new(),
         };
-        let released = match image.content {
-            Some(content) => content::release(&mut tx, content).await?,
-            None => None,
-        };
+        let mut released = unseen;
+        for content in image.content.into_iter().chain(original) {
+            released.extend(content::release(&mut tx, content).await?);
+        }
         tx.commit().await?;
-        content::forget(self.0, released.into_iter().chain(unseen)).await;
+        content::forget(self.0, released).await;
         Ok(())
     }
 
     /// Begins the job that makes an image from a bucket object.
     pub async fn create_from_object(&self, who: &Principal, from: FromObject) -> Result<(Image, Job)> {
-        let FromObject { image: new, bucket, key, format, member, passphrase } = from;
+        let FromObject { image: new, bucket, key, format, member, passphrase, prepare } = from;
         let new = NewImage { disk_format: Some(DiskFormat::Raw), container_format: Some(ContainerFormat::Bare), ..new };
         let mut image = self.record(who, new)?;
         if let Some(format) = format {
             formats::openable(format)?;
         }
         sealed::check(passphrase.as_ref())?;
+        if let Some(choice) = &prepare {
+            choice.check().map_err(Error::invalid)?;
+        }
         if member.as_ref().is_some_and(|member| member.chars().count() > NAME_MAX) {
             return Err(Error::invalid(format!(
                 "the name of a disk in an appliance has at most {NAME_MAX} characters"
@@ -267,6 +276,7 @@ impl Images<'_> {
             key,
             format: format.map(|format| format.to_string()),
             member,
+            prepare: prepare.map(Wanted::from),
         };
         let mut job = new_job(self.0, who, JobKind::CreateImage, Some(image.id), None, &params)?;
         sealed::put(self.0, &mut job, passphrase.as_ref()).await?;
@@ -338,6 +348,7 @@ impl Images<'_> {
     fn record(&self, who: &Principal, new: NewImage) -> Result<Image> {
         policy::require(who, Role::Member, "create images")?;
         policy::set_visibility(who, new.visibility)?;
+        check_reserved(new.properties.keys())?;
         let now = self.0.now();
         let image = Image {
             id: new.id.unwrap_or_else(ImageId::new),
@@ -395,6 +406,18 @@ fn apply(image: &mut Image, change: ImageChange) -> Result<()> {
         image.tags = tags;
     }
     Ok(())
+}
+
+/// Refuses properties that only Molde sets.
+fn check_reserved<'n>(names: impl IntoIterator<Item = &'n String>) -> Result<()> {
+    match names.into_iter().find(|name| name.starts_with(RESERVED)) {
+        None => Ok(()),
+        Some(name) => {
+            let short: String = name.chars().take(64).collect();
+            let message = format!("the property `{short}` is set by Molde alone, as all that begin with `{RESERVED}`");
+            Err(Error::new(ErrorKind::Forbidden, message))
+        }
+    }
 }
 
 /// Checks what people wrote into a record.

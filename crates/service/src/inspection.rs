@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use guest::Report;
+use guest::{Os, Report};
 
 /// Returns the properties that an image gets from what is inside: Glance's common ones and Huawei's `__os_*`.
 pub(crate) fn properties(report: &Report) -> BTreeMap<String, String> {
@@ -36,6 +36,18 @@ pub(crate) fn properties(report: &Report) -> BTreeMap<String, String> {
     set("__os_version", os.name.as_deref());
     set("__os_bit", os.arch.as_deref().map(|arch| if arch.contains("64") { "64" } else { "32" }));
     properties
+}
+
+/// Returns a sentence where an image's properties name another kind of system than was found inside; what was found is
+/// what prepare goes by.
+pub(crate) fn declared_otherwise(properties: &BTreeMap<String, String>, found: &Os) -> Option<String> {
+    let kind = found.kind.as_str();
+    let told = ["os_type", "__os_type"].iter().filter_map(|name| properties.get(*name)).find(|told| {
+        let told = told.to_ascii_lowercase();
+        !told.is_empty() && told != "other" && told != kind
+    })?;
+    let name = found.name.as_deref().unwrap_or(kind);
+    Some(format!("the image is declared to hold {told}, and {name} was found: prepare goes by what was found"))
 }
 
 /// Returns what was found, in a sentence for the job's log.

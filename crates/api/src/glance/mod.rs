@@ -8,6 +8,7 @@ mod members;
 mod patch;
 mod path;
 mod query;
+mod report;
 mod schemas;
 mod tags;
 mod versions;
@@ -31,6 +32,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/v2/images/{id}", get(images::show).patch(images::update).delete(images::delete))
         .route("/v2/images/{id}/file", get(data::download).put(data::upload))
         .route("/v2/images/{id}/tags/{tag}", put(tags::add).delete(tags::remove))
+        .route("/v2/images/{id}/molde/report", get(report::show))
         .route("/v2/images/{id}/members", get(members::list).post(members::create))
         .route("/v2/images/{id}/members/{member}", get(members::absent).put(members::absent).delete(members::absent))
         .route("/v2/schemas/{name}", get(schemas::show))

@@ -8,7 +8,7 @@ use axum::extract::State;
 use model::images::Visibility;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{FromObject, NewImage};
+use service::{Choice, FromObject, NewImage};
 
 use super::error::{Asked, Failure};
 use super::wire;
@@ -88,6 +88,7 @@ impl Create {
         if tags.len() > TAGS_MAX {
             return Err(Failure::new("IMG.0116", format!("an image has at most {TAGS_MAX} tags")));
         }
+        let is_installer = self.r#type.as_deref() == Some("IsoImage");
         let image = NewImage {
             id: None,
             name: Some(name),
@@ -102,7 +103,9 @@ impl Create {
             tags,
         };
         // The end of the file's name proves nothing: its format is probed.
-        Ok(FromObject { image, bucket, key, format: None, member: None, passphrase: None })
+        // Unlike Huawei's, on unless it is switched off: an image that does not start is of no use to anybody.
+        let prepare = (self.is_config != Some(false) && !is_installer).then(Choice::default);
+        Ok(FromObject { image, bucket, key, format: None, member: None, passphrase: None, prepare })
     }
 
     /// Refuses the shapes that are not offered yet.
@@ -137,7 +140,6 @@ impl Create {
         set("__root_origin", "file");
         set("__data_origin", &format!("file,{bucket}:{key}"));
         set("__support_kvm", "true");
-        set("__is_config_init", if self.is_config == Some(true) { "true" } else { "false" });
         let version = self.os_version.as_deref().unwrap_or_default();
         let (os_type, platform) = os(version, self.os_type.as_deref())?;
         set("__os_type", os_type);
@@ -289,10 +291,18 @@ mod tests {
             ("virtual_env_type", "FusionCompute"),
             ("hw_firmware_type", "uefi"),
             ("max_ram", "4096"),
-            ("__is_config_init", "true"),
         ] {
             assert_eq!(from.image.properties.get(name).map(String::as_str), Some(value), "{name}");
         }
+    }
+
+    #[test]
+    fn a_guest_is_prepared_unless_that_is_switched_off() {
+        let prepare = |changes: Value| parse(&changes).unwrap().prepare;
+        assert_eq!(prepare(json!({})), Some(Choice::default()));
+        assert_eq!(prepare(json!({"is_config": true})), Some(Choice::default()));
+        assert_eq!(prepare(json!({"is_config": false})), None);
+        assert_eq!(prepare(json!({"type": "IsoImage"})), None);
     }
 
     #[test]

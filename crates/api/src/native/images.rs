@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use model::images::Visibility;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{Export, FromObject, NewImage, Result, Secret};
+use service::{Choice, Export, FromObject, NewImage, Result, Secret};
 
 use super::error::Failure;
 use super::wire;
@@ -24,6 +24,8 @@ struct Create {
     member: Option<String>,
     #[serde(default, deserialize_with = "wire::secret")]
     passphrase: Option<Secret>,
+    #[serde(default)]
+    prepare: Prepare,
     visibility: Option<String>,
     #[serde(default)]
     protected: bool,
@@ -41,6 +43,40 @@ struct Create {
 struct Place {
     bucket: String,
     key: String,
+}
+
+/// Whether the guest is prepared, and what is repaired.
+#[derive(Debug, Deserialize)]
+#[serde(
+    untagged,
+    expecting = "`prepare` is true, false, or lists of findings: {\"only\": [], \"skip\": [], \"with\": []}"
+)]
+enum Prepare {
+    Whether(bool),
+    What(Wanted),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Wanted {
+    only: Vec<String>,
+    skip: Vec<String>,
+    with: Vec<String>,
+}
+
+impl Default for Prepare {
+    fn default() -> Self {
+        Self::Whether(true)
+    }
+}
+
+impl Prepare {
+    fn into_choice(self) -> Option<Choice> {
+        match self {
+            Self::Whether(is_wanted) => is_wanted.then(Choice::default),
+            Self::What(Wanted { only, skip, with }) => Some(Choice { only, skip, with }),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,6 +132,23 @@ pub(super) async fn check(
     Ok(Json(plan.to_json()))
 }
 
+pub(super) async fn report(
+    State(state): State<ApiState>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    Ok(Json(state.service.images().report(&who, wire::parse(&id)?).await?))
+}
+
+pub(super) async fn undo_prepare(
+    State(state): State<ApiState>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Failure> {
+    let image = state.service.images().undo_prepare(&who, wire::parse(&id)?).await?;
+    Ok(Json(json!({"image": wire::image(&image)})))
+}
+
 impl Create {
     fn into_verb(self) -> Result<FromObject> {
         let image = NewImage {
@@ -113,7 +166,8 @@ impl Create {
         };
         let format = self.format.as_deref().map(wire::parse).transpose()?;
         let Place { bucket, key } = self.from;
-        Ok(FromObject { image, bucket, key, format, member: self.member, passphrase: self.passphrase })
+        let (member, passphrase, prepare) = (self.member, self.passphrase, self.prepare.into_choice());
+        Ok(FromObject { image, bucket, key, format, member, passphrase, prepare })
     }
 }
 
@@ -134,6 +188,7 @@ mod tests {
         assert_eq!((from.bucket.as_str(), from.key.as_str(), from.format), ("b", "k", None));
         assert_eq!(from.image.visibility, Visibility::Private);
         assert!(!from.image.protected && from.image.tags.is_empty());
+        assert_eq!(from.prepare, Some(Choice::default()), "a system's disk is prepared unless it is told not to be");
     }
 
     #[test]
@@ -150,6 +205,19 @@ mod tests {
         assert_eq!((from.format, from.image.visibility), (Some(DiskFormat::Vmdk), Visibility::Shared));
         assert_eq!((from.image.min_disk_gib, from.image.min_ram_mib), (3, 512));
         assert_eq!(from.image.properties["a"], "b");
+    }
+
+    #[test]
+    fn what_is_prepared() {
+        let choice =
+            |prepare: Value| parse(json!({"from": {"bucket": "b", "key": "k"}, "prepare": prepare})).unwrap().prepare;
+        assert_eq!(choice(json!(false)), None);
+        assert_eq!(choice(json!(true)), Some(Choice::default()));
+        let asked = choice(json!({"with": ["shell-history"], "skip": ["grub-device-name"]})).unwrap();
+        assert_eq!((asked.with, asked.skip), (vec!["shell-history".into()], vec!["grub-device-name".into()]));
+        let wrong = json!({"from": {"bucket": "b", "key": "k"}, "prepare": {"without": ["shell-history"]}});
+        let told = serde_json::from_value::<Create>(wrong).unwrap_err().to_string();
+        assert!(told.contains("`prepare` is true, false, or lists"), "{told}");
     }
 
     #[test]

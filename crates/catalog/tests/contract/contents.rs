@@ -39,13 +39,15 @@ async fn assert_held(catalog: &Catalog, id: ContentId) {
 pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     let project = committed_project(&catalog).await.id;
     let mut tx = catalog.write().await.unwrap();
-    let [by_image, by_object, by_part, by_server, by_export, free] = [(); 6].map(|()| ContentId::new());
-    for id in [by_image, by_object, by_part, by_server, by_export, free] {
+    let [by_image, by_report, by_object, by_part, by_server, by_export, free] = [(); 7].map(|()| ContentId::new());
+    for id in [by_image, by_report, by_object, by_part, by_server, by_export, free] {
         let content = Content { id, project, length: 1, head: Vec::new(), created_at: at(1) };
         contents::insert(&mut tx, &content).await.unwrap();
     }
     let image = model::images::Image { content: Some(by_image), ..records::image(project) };
     images::insert(&mut tx, &image).await.unwrap();
+    let kept = reports::Kept { original: Some(by_report), report: "{}".into() };
+    reports::put(&mut tx, image.id, &kept).await.unwrap();
     let bucket = records::bucket(&mut tx, project, "bucket").await;
     objects::put(&mut tx, &records::object(bucket.id, "key", by_object)).await.unwrap();
     let upload = records::upload(bucket.id, "key");
@@ -57,7 +59,7 @@ pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     catalog::exports::insert(&mut tx, &export, &[1; 32]).await.unwrap();
     tx.commit().await.unwrap();
 
-    for id in [by_image, by_object, by_part, by_server, by_export] {
+    for id in [by_image, by_report, by_object, by_part, by_server, by_export] {
         assert_held(&catalog, id).await;
     }
     let mut tx = catalog.write().await.unwrap();
@@ -68,7 +70,7 @@ pub(crate) async fn stay_while_referred_to(catalog: Catalog) {
     assert!(uploads::delete(&mut tx, upload.id).await.unwrap());
     assert!(catalog::servers::delete(&mut tx, server.id).await.unwrap());
     assert!(catalog::exports::delete(&mut tx, export.id).await.unwrap());
-    for id in [by_image, by_object, by_part, by_server, by_export] {
+    for id in [by_image, by_report, by_object, by_part, by_server, by_export] {
         assert!(!contents::is_referenced(&mut tx, id).await.unwrap());
         assert!(contents::delete(&mut tx, id).await.unwrap());
     }
@@ -88,6 +90,11 @@ pub(crate) async fn the_unreferenced_are_found_once_old(catalog: Catalog) {
     images::insert(&mut tx, &image).await.unwrap();
     let served = content(&mut tx, project).await;
     catalog::exports::insert(&mut tx, &records::export(project, served.id), &[1; 32]).await.unwrap();
+    let original = content(&mut tx, project).await;
+    let kept = reports::Kept { original: Some(original.id), report: String::new() };
+    reports::put(&mut tx, image.id, &kept).await.unwrap();
+    let held_by = contents::holders(&mut tx, original.id).await.unwrap();
+    assert_eq!(held_by[0].id, image.id.to_string());
     let found = contents::list_unreferenced(&mut tx, at(40), 10).await.unwrap();
     assert_eq!(found, [all[1].clone(), all[2].clone(), all[0].clone()]);
     assert_eq!(contents::list_unreferenced(&mut tx, at(40), 2).await.unwrap(), found[..2]);

@@ -4,12 +4,14 @@
 //! unpack: a file compressed as a whole that can be read in order only becomes a content of its own.
 //! copy: the disk inside becomes a content of its own (a raw file is shared: no bytes move).
 //! inspect: what operating system is inside.
+//! prepare: what keeps it from starting in a cloud is repaired, in a content of its own; what was copied stays beside it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use catalog::{Tx, contents, images, objects};
+use catalog::reports::Kept;
+use catalog::{Tx, contents, images, objects, reports};
 use disk::Format;
 use disk::source::Source;
 use model::{BucketId, ContainerFormat, ContentId, DiskFormat};
@@ -19,12 +21,13 @@ use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::{self, Asked, Detected, Found};
 use crate::image_state::activate;
-use crate::inspection;
 use crate::jobs::made::{Made, Telling, begin, forget, parse};
+use crate::jobs::preparing::{self, Prepared, Wanted};
 use crate::jobs::run::{Run, Step, Work, output};
 use crate::jobs::sealed;
 use crate::jobs::stop::Stop;
 use crate::jobs::unpack::unpack;
+use crate::{inspection, preparation};
 
 /// The job's percent when a file that had to be unpacked is.
 const UNPACKED: u8 = 60;
@@ -37,6 +40,9 @@ pub(crate) struct CreateImage {
     pub(crate) key: String,
     pub(crate) format: Option<String>,
     pub(crate) member: Option<String>,
+    /// What is repaired in the guest; none where it stays as it is.
+    #[serde(default)]
+    pub(crate) prepare: Option<Wanted>,
 }
 
 impl CreateImage {
@@ -91,6 +97,8 @@ struct Copied {
 #[derive(Debug, Serialize, Deserialize)]
 struct Inspected {
     properties: BTreeMap<String, String>,
+    /// The content that `prepare` may make.
+    to: String,
 }
 
 /// The work of [`model::jobs::JobKind::CreateImage`].
@@ -104,6 +112,7 @@ impl Work for CreateImageWork {
             Step { name: "unpack", from: 2 },
             Step { name: "copy", from: 2 },
             Step { name: "inspect", from: 95 },
+            Step { name: "prepare", from: 96 },
         ]
     }
 
@@ -112,17 +121,18 @@ impl Work for CreateImageWork {
             "open" => output(&open(run).await?),
             "unpack" => output(&unpack_if_needed(run).await?),
             "copy" => output(&copy(run).await?),
-            _ => output(&inspect(run).await?),
+            "inspect" => output(&inspect(run).await?),
+            _ => output(&prepare(run).await?),
         }
     }
 
     async fn finish(&self, tx: &mut Tx, run: &Run<'_>) -> Result<Vec<ContentId>, Stop> {
-        let (opened, copied, inspected) =
-            (run.output::<Opened>("open")?, run.output::<Copied>("copy")?, run.output::<Inspected>("inspect")?);
+        let (opened, copied) = (run.output::<Opened>("open")?, run.output::<Copied>("copy")?);
+        let (inspected, prepared) = (run.output::<Inspected>("inspect")?, run.output::<Prepared>("prepare")?);
         let id = run.job.image.ok_or(Stop::Lost)?;
         // A deleted image cancels its job; if this transaction sees it first, there is nothing left to do.
         let mut image = images::get(tx, id).await?.ok_or(Stop::Cancelled)?;
-        let content = match &copied.made {
+        let copied_to = match &copied.made {
             Some(made) => made.record(run)?,
             None => contents::get(tx, parse(&opened.from)?).await?.ok_or_else(|| Stop::Fail(vanished()))?,
         };
@@ -133,9 +143,23 @@ impl Work for CreateImageWork {
             // What the user said about the image stands; what was found fills the gaps.
             image.properties.entry(name).or_insert(value);
         }
+        preparation::describe(&mut image, &prepared.state, prepared.blocking);
         image.reason = None;
         image.updated_at = run.service.now();
-        activate(tx, &mut image, &content).await?;
+        let original = match &prepared.made {
+            Some(made) => {
+                if contents::get(tx, copied_to.id).await?.is_none() {
+                    content::commit(tx, &copied_to).await?;
+                }
+                activate(tx, &mut image, &made.record(run)?).await?;
+                Some(copied_to.id)
+            }
+            None => {
+                activate(tx, &mut image, &copied_to).await?;
+                None
+            }
+        };
+        reports::put(tx, id, &Kept { original, report: preparation::text_of(prepared.report) }).await?;
         Ok(Vec::new())
     }
 }
@@ -282,7 +306,21 @@ async fn inspect(run: &Run<'_>) -> Result<Inspected, Stop> {
             BTreeMap::new()
         }
     };
-    Ok(Inspected { properties })
+    Ok(Inspected { properties, to: ContentId::new().to_string() })
+}
+
+async fn prepare(run: &Run<'_>) -> Result<Prepared, Stop> {
+    let (opened, copied) = (run.output::<Opened>("open")?, run.output::<Copied>("copy")?);
+    let to = parse(&run.output::<Inspected>("inspect")?.to)?;
+    let wanted = run.params::<CreateImage>()?.prepare;
+    let mut tx = run.service.parts.catalog.read().await?;
+    let image = images::get(&mut tx, run.job.image.ok_or(Stop::Lost)?).await?.ok_or(Stop::Cancelled)?;
+    let from = match &copied.made {
+        Some(made) => made.head()?,
+        None => contents::get(&mut tx, parse(&opened.from)?).await?.ok_or_else(|| Stop::Fail(vanished()))?.head,
+    };
+    drop(tx);
+    preparing::prepare(run, &from, to, wanted, image.properties).await
 }
 
 fn vanished() -> Error {

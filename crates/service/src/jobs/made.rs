@@ -41,7 +41,8 @@ impl Made {
         Ok(ContentSource::new(service.parts.store.reader(&self.head()?).await?))
     }
 
-    fn head(&self) -> Result<Vec<u8>> {
+    /// Returns the head of the content.
+    pub(crate) fn head(&self) -> Result<Vec<u8>> {
         hex::decode(&self.head).map_err(|bad| Error::internal("a job's record is damaged", bad))
     }
 }

@@ -261,5 +261,5 @@ pub(crate) fn new_image(format: DiskFormat) -> NewImage {
 /// Returns what makes an image from an object, of this format or a probed one.
 pub(crate) fn from_object(bucket: &str, key: &str, format: Option<DiskFormat>) -> FromObject {
     let image = new_image(DiskFormat::Raw);
-    FromObject { image, bucket: bucket.into(), key: key.into(), format, member: None, passphrase: None }
+    FromObject { image, bucket: bucket.into(), key: key.into(), format, member: None, passphrase: None, prepare: None }
 }

@@ -18,6 +18,7 @@ mod leases;
 mod listing;
 mod objects;
 mod payload;
+mod preparing;
 mod quotas;
 mod rights;
 mod secrets;
