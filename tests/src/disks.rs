@@ -16,8 +16,17 @@ const PARTITION: u64 = MIB;
 pub const HOSTNAME: &str = "seeded";
 
 /// Writes a raw disk of `mib` MiB to `path`: an MBR and an ext4 file system with what an inspection looks for and a
-/// third of the disk as incompressible data, followed by holes.
+/// third of the disk as incompressible data, followed by holes. Prepare leaves it as it is.
 pub fn linux(path: &Path, mib: u64, seed: u64) {
+    system(path, mib, seed, "");
+}
+
+/// Does the same for a system that was started already, so that prepare has something to do.
+pub fn started(path: &Path, mib: u64, seed: u64) {
+    system(path, mib, seed, "0123456789abcdef0123456789abcdef\n");
+}
+
+fn system(path: &Path, mib: u64, seed: u64, machine_id: &str) {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
         let path = root.path().join(name);
@@ -26,7 +35,7 @@ pub fn linux(path: &Path, mib: u64, seed: u64) {
     };
     write("etc/os-release", b"ID=debian\nVERSION_ID=\"12\"\nPRETTY_NAME=\"Debian GNU/Linux 12 (bookworm)\"\n");
     write("etc/hostname", format!("{HOSTNAME}\n").as_bytes());
-    write("etc/machine-id", b"0123456789abcdef0123456789abcdef\n");
+    write("etc/machine-id", machine_id.as_bytes());
     write("usr/bin/bash", &elf_x86_64());
     write("var/data", &Random::new(seed).bytes((mib * MIB / 3) as usize));
     write("var/text", "the same line again and again\n".repeat(20_000).as_bytes());

@@ -1,6 +1,7 @@
 //! `cargo xtask demo`: a real disk through the main job, with the real binary, as a user would do it.
 //!
-//! VMDK -> bucket -> image -> server that boots -> export as qcow2 -> download -> compared with the VMDK
+//! VMDK -> bucket -> image, prepared on the way -> server that boots -> export as qcow2 -> download -> files compared
+//! -> undone -> compared with the VMDK
 
 mod console;
 mod disk;
@@ -84,6 +85,7 @@ fn walk(report: &mut Report, server: &Server, vmdk: &Path) -> Result<()> {
     })?;
     report.step("create the image", || create_image(server).map(|told| ((), told)))?;
     report.step("inspect it", || inspect(server).map(|told| ((), told)))?;
+    report.step("see what was prepared", || show_report(server).map(|told| ((), told)))?;
     report.step("boot a server from it", || boot(server).map(|told| ((), told)))?;
     report.step("delete the server", || {
         molde(server, &["server", "stop", SERVER])?;
@@ -94,21 +96,62 @@ fn walk(report: &mut Report, server: &Server, vmdk: &Path) -> Result<()> {
         molde(server, &["image", "export", IMAGE, EXPORTED, "--format", "qcow2", "--wait"])?;
         Ok(((), String::new()))
     })?;
-    let qcow2 = server.data().with_extension("qcow2");
-    let outcome = compare(report, server, vmdk, &qcow2);
-    let _ = fs::remove_file(&qcow2);
+    let outcome = compare(report, server, vmdk);
+    for extension in ["qcow2", "raw"] {
+        let _ = fs::remove_file(server.data().with_extension(extension));
+    }
     outcome
 }
 
-fn compare(report: &mut Report, server: &Server, vmdk: &Path, qcow2: &Path) -> Result<()> {
+/// What came out differs in the files that prepare names, and what is undone in nothing.
+fn compare(report: &mut Report, server: &Server, vmdk: &Path) -> Result<()> {
+    let (qcow2, raw) = (server.data().with_extension("qcow2"), server.data().with_extension("raw"));
     report.step("download the export", || {
-        molde(server, &["object", "get", EXPORTED, text(qcow2)?])?;
-        Ok(((), size(qcow2)?))
+        molde(server, &["object", "get", EXPORTED, text(&qcow2)?])?;
+        Ok(((), size(&qcow2)?))
+    })?;
+    report.step("compare its files with the original's", || {
+        let count = compare_files(server, vmdk, &qcow2)?;
+        Ok(((), format!("{count} differ, all of them by prepare")))
+    })?;
+    report.step("undo what was prepared", || {
+        molde(server, &["image", "undo-prepare", IMAGE])?;
+        molde(server, &["image", "save", IMAGE, text(&raw)?])?;
+        Ok(((), size(&raw)?))
     })?;
     report.step("compare with the original", || {
-        run(Command::new("qemu-img").args(["compare", "-f", "vmdk", "-F", "qcow2"]).arg(vmdk).arg(qcow2))?;
+        run(Command::new("qemu-img").args(["compare", "-f", "vmdk", "-F", "raw"]).arg(vmdk).arg(raw))?;
         Ok(((), "identical".into()))
     })
+}
+
+/// Lists the files that differ between two disks, each of which must be one that prepare names, lead to one, or lie in one.
+fn compare_files(server: &Server, before: &Path, after: &Path) -> Result<usize> {
+    let kept = image_report(server)?;
+    let mut named: Vec<&str> =
+        kept["changes"].as_array().into_iter().flatten().filter_map(|it| it["path"].as_str()).collect();
+    named.push("/var/log/molde-prepare.log");
+    let arguments = ["guest", "diff", text(before)?, text(after)?];
+    println!("$ molde {}", arguments.join(" "));
+    let told = server.command(&arguments).output().context("cannot start molde")?;
+    let differing = String::from_utf8_lossy(&told.stdout).into_owned();
+    print!("{differing}");
+    ensure!(
+        told.status.code() == Some(1),
+        "`molde guest diff` found no difference: {}",
+        String::from_utf8_lossy(&told.stderr)
+    );
+    for path in differing.lines().filter_map(|line| line.get(2..)) {
+        let (as_folder, leads) =
+            (format!("{path}/"), |name: &&str| path == *name || path.starts_with(&format!("{name}/")));
+        ensure!(named.iter().any(|name| leads(name) || name.starts_with(&as_folder)), "prepare did not name {path}");
+    }
+    Ok(differing.lines().count())
+}
+
+fn image_report(server: &Server) -> Result<Value> {
+    serde_json::from_str(&capture(&mut server.command(&["image", "report", IMAGE, "--output", "json"]))?)
+        .context("`molde image report --output json` printed no JSON")
 }
 
 fn build() -> Result<(PathBuf, String)> {
@@ -141,6 +184,16 @@ fn inspect(server: &Server) -> Result<String> {
     let of = |name: &str| found["os"][name].as_str().unwrap_or_default().to_owned();
     ensure!(of("distro") == "debian" && of("version").starts_with("12"), "Debian 12 was not recognised: {found}");
     Ok(format!("{} {} {}", of("distro"), of("version"), of("arch")))
+}
+
+/// What prepare did to the image: all that kept it from starting must be repaired.
+fn show_report(server: &Server) -> Result<String> {
+    molde(server, &["image", "report", IMAGE])?;
+    let kept = image_report(server)?;
+    let (before, after) = (&kept["blocking"], &kept["blocking_after"]);
+    ensure!(kept["state"] == "prepared" && after == 0, "the image was not prepared: {kept}");
+    let count = kept["changes"].as_array().map_or(0, Vec::len);
+    Ok(format!("{before} faults repaired, {count} files, {} KiB", kept["changed_bytes"].as_u64().unwrap_or(0) >> 10))
 }
 
 /// A server whose guest must take its name from the config drive and run the command it was given.

@@ -35,10 +35,9 @@ fn a_disk_goes_in_as_vmdk_and_comes_out_as_the_same_qcow2() {
 
     let checked = molde.cli(["image", "check", "web"]);
     assert_eq!(checked.code, Some(1), "{checked}");
-    assert!(
-        checked.stdout.contains("(cloud-init-missing)") && checked.stdout.contains("    prepare: Empty the file"),
-        "{checked}"
-    );
+    assert!(checked.stdout.contains("(cloud-init-missing)"), "{checked}");
+    let kept = molde.cli_json(["image", "report", "web"]);
+    assert_eq!((&kept["state"], &kept["blocking"]), (&"nothing-to-do".into(), &1.into()), "{kept}");
 
     molde.cli(["image", "export", "web", "images/out.qcow2", "--format", "qcow2", "--wait"]).ok();
     let out = molde.file("out.qcow2");
@@ -53,6 +52,53 @@ fn a_disk_goes_in_as_vmdk_and_comes_out_as_the_same_qcow2() {
     let object = molde.file("again.vmdk");
     molde.cli(["object", "get", "images/disk.vmdk", object.to_str().unwrap()]).ok();
     assert_eq!(disks::md5_of(&object), disks::md5_of(&vmdk), "the object is what was put");
+}
+
+#[test]
+fn a_guest_is_prepared_on_the_way_and_that_can_be_undone() {
+    let molde = Molde::start();
+    let raw = molde.file("disk.raw");
+    disks::started(&raw, 24, 5);
+    molde.make_bucket("images");
+    molde.cli(["object", "put", "images/disk.vmdk", disks::vmdk(&raw).to_str().unwrap()]).ok();
+    let stored = molde.pack_bytes();
+    let made = molde.cli_json(["image", "create", "web", "--from", "images/disk.vmdk", "--wait"]);
+    let plain = molde.pack_bytes() - stored;
+    assert_eq!((&made["molde:prepare"], &made["__is_config_init"]), (&"prepared".into(), &"true".into()), "{made}");
+
+    let saved = molde.file("saved.raw");
+    let (before, after) = (raw.to_str().unwrap(), saved.to_str().unwrap());
+    molde.cli(["image", "save", "web", after]).ok();
+    let differs = molde.cli(["guest", "diff", before, after]);
+    assert_eq!(differs.stdout, "* /etc/machine-id\n+ /var/log\n+ /var/log/molde-prepare.log\n", "{differs}");
+
+    let told = molde.cli(["image", "report", "web"]).ok();
+    for part in
+        ["prepared at 20", ": 1 changes, ", "  empty /etc/machine-id\n", "what is left:\n", "(cloud-init-missing)"]
+    {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let kept = molde.cli_json(["image", "report", "web"]);
+    assert_eq!(kept["changes"][0]["path"], "/etc/machine-id", "{kept}");
+    assert!(kept["changed_bytes"].as_u64().is_some_and(|bytes| (4096..1 << 20).contains(&bytes)), "{kept}");
+    let id = made["id"].as_str().unwrap();
+    assert_eq!(molde.get(&format!("/v2/images/{id}/molde/report")), kept, "the same beside Glance's own paths");
+
+    let as_it_was = molde.cli_json(["image", "create", "same", "--from", "images/disk.vmdk", "--no-prepare", "--wait"]);
+    assert_eq!(as_it_was["molde:prepare"], "not-asked", "{as_it_was}");
+    let twice = molde.pack_bytes() - stored - plain;
+    assert!(twice < 1 << 20, "the prepared disk and its original share what did not change: {twice} more bytes");
+
+    assert!(molde.cli(["image", "set", "web", "--property", "molde:prepare=no"]).refused().contains("by Molde alone"));
+    let heads = molde.heads();
+    assert!(molde.cli(["image", "undo-prepare", "web"]).ok().contains("as it was before"));
+    assert_eq!(molde.heads(), heads - 1, "what was prepared is gone");
+    molde.cli(["image", "save", "web", after, "--force"]).ok();
+    assert_eq!(disks::md5_of(&saved), disks::md5_of(&raw));
+    assert!(molde.cli(["image", "undo-prepare", "web"]).refused().contains("no changes of prepare"));
+    assert!(molde.cli(["image", "report", "web"]).ok().contains(", and undone since\n"));
+    let wrong = ["image", "create", "bad", "--from", "images/disk.vmdk", "--repair-with", "everything"];
+    assert!(molde.cli(wrong).refused().contains("no finding `everything`"));
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn guest_inspect_has_its_fixed_fields() {
 fn a_guest_is_checked_and_prepared_into_a_new_file() {
     let folder = tempfile::tempdir().unwrap();
     let (raw, ready) = (folder.path().join("disk.raw"), folder.path().join("ready.qcow2"));
-    disks::linux(&raw, 16, 14);
+    disks::started(&raw, 16, 14);
     let (from, to) = (raw.to_str().unwrap(), ready.to_str().unwrap());
     let before = disks::md5_of(&raw);
     let checked = molde(&["guest", "check", "--json", from]);

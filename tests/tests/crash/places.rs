@@ -17,6 +17,8 @@ const CREATE_IMAGE: &[&str] = &[
     "copy/after",
     "inspect/before",
     "inspect/after",
+    "prepare/before",
+    "prepare/after",
     "end/before",
     "end/after",
 ];
@@ -104,9 +106,10 @@ impl Bench {
 #[test]
 fn a_crash_at_every_place_of_an_import() {
     let mut bench = Bench::new();
-    // A file that has to be unpacked, so that every step has something to do.
-    let gz = bench.molde.file("disk.vmdk.gz");
-    tool("sh", ["-c", &format!("gzip -1 -c '{}' > '{}'", bench.vmdk.display(), gz.display())]);
+    // A file that has to be unpacked and a guest that has to be prepared, so that every step has something to do.
+    let (raw, gz) = (bench.molde.file("started.raw"), bench.molde.file("disk.vmdk.gz"));
+    disks::started(&raw, 24, 22);
+    tool("sh", ["-c", &format!("gzip -1 -c '{}' > '{}'", disks::vmdk(&raw).display(), gz.display())]);
     bench.molde.cli(["object", "put", "images/disk.vmdk.gz", gz.to_str().unwrap()]).ok();
     for place in CREATE_IMAGE {
         let heads = bench.molde.heads();
@@ -116,8 +119,13 @@ fn a_crash_at_every_place_of_an_import() {
         assert_eq!((&image["status"], &image["name"]), (&"active".into(), &(*place).into()), "{image}");
         let saved = bench.molde.file("saved.raw");
         bench.molde.cli(["image", "save", place, saved.to_str().unwrap(), "--force"]).ok();
-        assert_eq!(disks::md5_of(&saved), disks::md5_of(&bench.raw), "{place}");
-        assert_eq!(bench.molde.heads(), heads + 1, "{place}: an image has one content");
+        let differs = bench.molde.cli(["guest", "diff", raw.to_str().unwrap(), saved.to_str().unwrap()]);
+        assert!(differs.stdout.starts_with("* /etc/machine-id\n+ /var/log\n"), "{place}: {differs}");
+        assert_eq!(bench.molde.heads(), heads + 2, "{place}: an image has its content and its original");
+        bench.molde.cli(["image", "undo-prepare", place]).ok();
+        bench.molde.cli(["image", "save", place, saved.to_str().unwrap(), "--force"]).ok();
+        assert_eq!(disks::md5_of(&saved), disks::md5_of(&raw), "{place}");
+        assert_eq!(bench.molde.heads(), heads + 1, "{place}: an image that is undone has one content");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The demo's disk: a small Debian 12 that boots by BIOS and speaks to cloud-init, as raw and as streamOptimized VMDK.
+//! The demo's disk: a small Debian 12 as VMware leaves it, which does not start elsewhere, as raw and as streamOptimized VMDK.
 //!
 //! mmdebstrap -> tree -> `mke2fs -d` into one partition -> boot record, GRUB -> raw -> VMDK
 //! No loop device, no mount and no partition parser of the kernel is needed, so that it works in a container.
@@ -91,7 +91,7 @@ fn make_tree(folder: &Path, tree: &Path) -> Result<()> {
     for excluded in ["doc", "man", "info", "locale"] {
         command.arg(format!("--dpkgopt=path-exclude=/usr/share/{excluded}/*"));
     }
-    command.arg(format!("--customize-hook=sh {} \"$1\" {ROOT_UUID}", quoted(&script)));
+    command.arg(format!("--customize-hook=sh {} \"$1\"", quoted(&script)));
     command.arg(SUITE).arg(tree).arg(sources);
     run(&mut command)
 }

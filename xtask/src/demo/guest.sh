@@ -1,7 +1,6 @@
-# Turns a fresh Debian 12 tree into the demo's guest. mmdebstrap runs it: sh guest.sh TREE UUID-OF-THE-ROOT
+# Turns a fresh Debian 12 tree into the demo's guest. mmdebstrap runs it: sh guest.sh TREE
 set -eu
 tree=$1
-uuid=$2
 
 # A small initramfs with what any hypervisor's disk needs; the kernel brings ext4.
 cat > "$tree/etc/initramfs-tools/conf.d/molde" <<END
@@ -19,11 +18,21 @@ terminal_input console serial
 terminal_output console serial
 set timeout=0
 menuentry 'Debian GNU/Linux' {
-    linux /vmlinuz root=UUID=$uuid ro console=tty0 console=ttyS0,115200 quiet
+    linux /vmlinuz root=/dev/sda1 ro console=tty0 console=ttyS0,115200 quiet
     initrd /initrd.img
 }
 END
-echo "UUID=$uuid / ext4 errors=remount-ro 0 1" > "$tree/etc/fstab"
+
+# What a guest of VMware brings along, so that there is something to repair: disks by the names that they had there, one of
+# them not part of the image, an adapter known by its address, and a cloud-init that is switched off.
+cat > "$tree/etc/fstab" <<END
+/dev/sda1 / ext4 errors=remount-ro 0 1
+/dev/sdb1 /srv ext4 defaults 0 2
+END
+mkdir -p "$tree/etc/udev/rules.d"
+echo 'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{address}=="00:50:56:aa:bb:cc", NAME="eth0"' \
+    > "$tree/etc/udev/rules.d/70-persistent-net.rules"
+: > "$tree/etc/cloud/cloud-init.disabled"
 
 # The network does not wait for what a config drive says, or fails to say, of it.
 mkdir -p "$tree/etc/systemd/network" "$tree/etc/systemd/system/systemd-networkd-wait-online.service.d"

@@ -1,6 +1,6 @@
 //! Promises of contents.
 
-use catalog::{Catalog, ErrorKind, contents, images, objects, parts, uploads};
+use catalog::{Catalog, ErrorKind, contents, images, objects, parts, reports, uploads};
 use model::ContentId;
 use model::contents::Content;
 

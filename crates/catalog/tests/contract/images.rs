@@ -1,6 +1,7 @@
 //! Promises of single images.
 
-use catalog::{Catalog, ErrorKind, images};
+use catalog::reports::Kept;
+use catalog::{Catalog, ErrorKind, images, reports};
 use model::images::{Image, ImageState};
 use model::{ContentId, ImageId};
 
@@ -25,6 +26,22 @@ pub(crate) async fn come_back_whole(catalog: Catalog) {
         }
     }
     assert_eq!(images::insert(&mut tx, &bare).await.unwrap_err().kind(), ErrorKind::Conflict);
+}
+
+pub(crate) async fn keep_a_report_as_long_as_they_live(catalog: Catalog) {
+    let project = committed_project(&catalog).await.id;
+    let mut tx = catalog.write().await.unwrap();
+    let (image, original) = (bare_image(project), content(&mut tx, project).await.id);
+    images::insert(&mut tx, &image).await.unwrap();
+    assert_eq!(reports::get(&mut tx, image.id).await.unwrap(), None);
+    let first = Kept { original: Some(original), report: "{\"note\": \"ñ '%\"}".into() };
+    for kept in [&first, &Kept { original: None, report: "{}".into() }, &first] {
+        reports::put(&mut tx, image.id, kept).await.unwrap();
+        assert_eq!(reports::get(&mut tx, image.id).await.unwrap().as_ref(), Some(kept));
+    }
+    assert!(images::delete(&mut tx, image.id, image.state).await.unwrap());
+    assert_eq!(reports::get(&mut tx, image.id).await.unwrap(), None);
+    assert!(!catalog::contents::is_referenced(&mut tx, original).await.unwrap());
 }
 
 pub(crate) async fn change_only_from_the_given_state(catalog: Catalog) {

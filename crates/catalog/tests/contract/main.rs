@@ -87,6 +87,7 @@ promises! {
     }
     images {
         come_back_whole,
+        keep_a_report_as_long_as_they_live,
         change_only_from_the_given_state,
         one_of_many_updates_wins,
         refuse_what_does_not_fit,
