@@ -10,6 +10,7 @@ mod clients;
 mod command;
 mod demo;
 mod fuzz;
+mod guests;
 mod interrupt;
 mod packages;
 mod peers;
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Make the demo's disk and print where it lies
     Disk,
+    /// Make the broken guests that the slow tests repair, and print their folder
+    Guests,
     /// Install the clients that the tests drive, unmodified, under `target/clients`
     Clients,
 }
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Task::Bench { what, options } => bench::run_one(what, options),
         Task::Fuzz { options } => fuzz::run(&options),
         Task::Disk => demo::ensure_disk().map(|(disk, _)| println!("{}\n{}", disk.raw.display(), disk.vmdk.display())),
+        Task::Guests => guests::ensure_broken().map(|folder| println!("{}", folder.display())),
         Task::Clients => clients::install().map(|folder| println!("{}", folder.display())),
     };
     match outcome {

@@ -48,6 +48,14 @@ pub(crate) const DISK: [Package; 4] = [
     file("grub-pc-bin", "/usr/lib/grub/i386-pc/boot.img"),
 ];
 
+/// What disks of real guests for UEFI are made with beyond that.
+pub(crate) const GUESTS: [Package; 4] = [
+    program("dosfstools", "mkfs.vfat"),
+    program("mtools", "mcopy"),
+    program("fdisk", "sfdisk"),
+    file("grub-efi-amd64-bin", "/usr/lib/grub/x86_64-efi/normal.mod"),
+];
+
 /// What the demo needs beyond its disk.
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
@@ -92,6 +100,9 @@ pub(crate) const SLOW: [Package; 5] = [
     program("ceph-mgr", "ceph-mgr"),
     program("npm", "npm"),
 ];
+
+/// A second witness of what is in a guest.
+pub(crate) const LIBGUESTFS: [Package; 1] = [program("libguestfs-tools", "virt-inspector")];
 
 /// What makes a Python environment.
 pub(crate) const PYTHON: [Package; 1] = [program("python3", "python3")];

@@ -1,37 +1,43 @@
 //! `cargo xtask test`: what the tests need, then the tests; the runner's closing line is its own.
 //!
 //! Tests of the whole binary find it in `MOLDE_BIN` and its clients in `MOLDE_CLIENTS`. Slow are the test targets
-//! named `slow_*`; they run only when asked for, and find in `MOLDE_PEERS` what only they start.
+//! named `slow_*`; they run only when asked for, and find in `MOLDE_PEERS` and `MOLDE_GUESTS` what only they start.
 
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Result, bail};
 
 use crate::command::{self, find};
-use crate::{clients, packages, peers, workspace};
+use crate::{clients, guests, packages, peers, workspace};
 
 const SLOW: &str = "slow_";
 
 /// Runs every test but the slow ones.
 pub(crate) fn run() -> Result<()> {
-    run_targets(|name| !name.starts_with(SLOW), &["--lib", "--bins"])
+    run_targets(|name| !name.starts_with(SLOW), &["--lib", "--bins"], None)
 }
 
 /// Runs the slow tests.
 pub(crate) fn run_slow() -> Result<()> {
     peers::install()?;
-    run_targets(|name| name.starts_with(SLOW), &[])
+    packages::ensure(&packages::LIBGUESTFS)?;
+    let guests = guests::ensure_broken()?;
+    run_targets(|name| name.starts_with(SLOW), &[], Some(&guests))
 }
 
 /// Runs the unit tests that `units` names and the test targets for which `wanted` is true, of the whole workspace:
 /// with one choice of packages for all that is built, cargo builds each of them once.
-fn run_targets(wanted: fn(&str) -> bool, units: &[&str]) -> Result<()> {
+fn run_targets(wanted: fn(&str) -> bool, units: &[&str], guests: Option<&Path>) -> Result<()> {
     let targets: Vec<String> = targets()?.into_iter().filter(|name| wanted(name)).collect();
     if targets.is_empty() {
         bail!("no test target is called so, and that is not what was asked for");
     }
     let environment = prepare()?;
     let mut tests = environment.cargo();
+    if let Some(folder) = guests {
+        tests.env("MOLDE_GUESTS", folder).envs(guests::libguestfs(folder)?);
+    }
     if find("cargo-nextest").is_some() {
         tests.args(["nextest", "run"]);
     } else {

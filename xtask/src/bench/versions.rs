@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::command::{capture, run};
 use crate::demo::server::Server;
-use crate::{demo, packages, workspace};
+use crate::{demo, guests, packages, workspace};
 
 /// What the versions after the first have more than the one before.
 const STEPS: [&[&str]; 9] = [
@@ -127,7 +127,7 @@ fn bytes_below(folder: &Path) -> Result<u64> {
 fn install(folder: &Path, raw: &Path, names: &[&str]) -> Result<()> {
     let mounted = Mounted::new(raw, folder.join("mnt"))?;
     let root = mounted.root.as_path();
-    let sources = demo::write_sources(folder)?;
+    let sources = guests::write_sources(folder)?;
     let name = sources.file_name().context("a file has a name")?;
     let there = [root.join("etc/apt/sources.list.d").join(name), root.join("etc/resolv.conf")];
     for (from, to) in [sources.as_path(), Path::new("/etc/resolv.conf")].into_iter().zip(&there) {
@@ -137,7 +137,7 @@ fn install(folder: &Path, raw: &Path, names: &[&str]) -> Result<()> {
         let mut command = packages::as_root("chroot")?;
         command.arg(root).args(["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-y"]);
         command.args(["-o", "Acquire::Languages=none", "--no-install-recommends"]);
-        command.args(demo::apt_options()?.iter().flat_map(|option| ["-o".to_owned(), option.replacen(" ", "=", 1)]));
+        command.args(guests::apt_options()?.iter().flat_map(|option| ["-o".to_owned(), option.replacen(" ", "=", 1)]));
         capture(command.args(arguments)).map(drop)
     };
     apt(&["update"])?;
@@ -154,7 +154,7 @@ struct Mounted {
 
 impl Mounted {
     fn new(raw: &Path, root: PathBuf) -> Result<Self> {
-        let options = format!("loop,offset={}", demo::PARTITION_START);
+        let options = format!("loop,offset={}", guests::PARTITION_START);
         run(packages::as_root("mount")?.args(["-o", &options]).args([raw, &root]))?;
         Ok(Self { root, ended: false })
     }

@@ -1,0 +1,78 @@
+//! Real guests: Debian trees, disks around them, and those that are broken as guests of another hypervisor are.
+//!
+//! mmdebstrap -> tree (kept) -> `broken.sh` -> `mke2fs -d` -> one raw disk for each firmware, in seconds
+
+mod raw;
+mod tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use crate::command::capture;
+use crate::{packages, workspace};
+pub(crate) use raw::{Firmware, Layout, PARTITION_START};
+pub(crate) use tree::{Recipe, apt_options, remove as remove_tree, write_sources};
+
+const ROOT_UUID: &str = "6d6f6c64-6500-4465-6d6f-62726f6b656e";
+const TREE: Recipe = Recipe {
+    include: "systemd-sysv,udev,dbus,cloud-init,linux-image-cloud-amd64,initramfs-tools,zstd,iproute2,ifupdown,\
+              isc-dhcp-client,openssh-server",
+    script: include_str!("guests/guest.sh"),
+};
+/// Breaks a tree: `sh broken.sh TREE bios|uefi`.
+const BROKEN: &str = include_str!("guests/broken.sh");
+
+/// Makes the broken guests that are not there yet, and returns their folder: `bios.raw` and `uefi.raw`.
+pub(crate) fn ensure_broken() -> Result<PathBuf> {
+    packages::ensure(&packages::DISK)?;
+    packages::ensure(&packages::GUESTS)?;
+    let folder = workspace::target()?.join("guests");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let tree = folder.join("tree");
+    once(&folder.join("tree.recipe"), &TREE.text(), &tree, || TREE.make(&folder, &tree))?;
+    for (name, firmware) in [("bios", Firmware::Bios), ("uefi", Firmware::Uefi)] {
+        let layout = Layout { firmware, bytes: 1 << 30, root_uuid: ROOT_UUID };
+        let disk = folder.join(name).with_extension("raw");
+        let recipe = TREE.text() + BROKEN + &layout.text();
+        once(&disk.with_extension("recipe"), &recipe, &disk, || {
+            break_tree(&folder, &tree, name)?;
+            layout.make(&folder, &tree, &disk)
+        })?;
+    }
+    Ok(folder)
+}
+
+/// Makes what is at `path` unless it was made by the same recipe, which is kept at `stamp`.
+fn once(stamp: &Path, recipe: &str, path: &Path, make: impl FnOnce() -> Result<()>) -> Result<()> {
+    if path.exists() && fs::read_to_string(stamp).is_ok_and(|made| made == recipe) {
+        return Ok(());
+    }
+    // What is interrupted is made again.
+    fs::write(stamp, "")?;
+    make()?;
+    fs::write(stamp, recipe).with_context(|| format!("cannot write {}", stamp.display()))
+}
+
+fn break_tree(folder: &Path, tree: &Path, firmware: &str) -> Result<()> {
+    let script = folder.join("broken.sh");
+    fs::write(&script, BROKEN)?;
+    capture(packages::as_root("sh")?.arg(&script).arg(tree).arg(firmware)).map(drop)
+}
+
+/// The environment for libguestfs: no KVM, the kernel of the guests in `folder`, and its cache there too.
+pub(crate) fn libguestfs(folder: &Path) -> Result<[(&'static str, PathBuf); 5]> {
+    let modules = folder.join("tree/usr/lib/modules");
+    let entry = fs::read_dir(&modules)?.next().with_context(|| format!("{} is empty", modules.display()))??;
+    let kernel = folder.join("tree/boot").join(format!("vmlinuz-{}", entry.file_name().display()));
+    let cache = folder.join("cache");
+    fs::create_dir_all(&cache)?;
+    Ok([
+        ("LIBGUESTFS_BACKEND", "direct".into()),
+        ("LIBGUESTFS_BACKEND_SETTINGS", "force_tcg".into()),
+        ("LIBGUESTFS_CACHEDIR", cache),
+        ("SUPERMIN_KERNEL", kernel),
+        ("SUPERMIN_MODULES", entry.path()),
+    ])
+}
