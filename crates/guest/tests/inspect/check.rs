@@ -429,6 +429,22 @@ fn diffs_show_what_changes_and_nothing_that_steers_a_terminal() {
     assert_eq!(change.diff().unwrap(), expected);
 }
 
+/// A unit that claims to be wanted by a path is wanted by nothing, and gets no link there.
+#[test]
+fn units_have_names_and_no_paths() {
+    let unit = "[Install]\nWantedBy=../../../home/x cloud-init.target\n";
+    let after = prepared(
+        debian(&[("usr/lib/systemd/system/cloud-init.service", unit)]),
+        &Choice::default(),
+        &["cloud-init-disabled"],
+    );
+    let links: Vec<&String> = after.keys().filter(|path| path.ends_with("/cloud-init.service")).collect();
+    assert_eq!(
+        links,
+        ["etc/systemd/system/cloud-init.target.wants/cloud-init.service", "usr/lib/systemd/system/cloud-init.service"]
+    );
+}
+
 /// Links of the guest lead no edit out of its tree, and things of other kinds are not read.
 #[test]
 fn hostile_links_stay_inside() {

@@ -69,8 +69,12 @@ fn check_unit(doctor: &mut Doctor<'_>, path: &str, name: &str) {
     }
     let Some(text) = doctor.draft.text(path) else { return };
     let wanted = text.lines().filter_map(lines::assignment).filter(|(key, _)| *key == "WantedBy");
-    let targets: Vec<String> =
-        wanted.flat_map(|(_, value)| value.split_ascii_whitespace()).map(str::to_owned).collect();
+    // A unit has a name, never a path (systemd.unit(5)): another folder is not for cloud-init to choose.
+    let targets: Vec<String> = wanted
+        .flat_map(|(_, value)| value.split_ascii_whitespace())
+        .filter(|target| !target.contains('/'))
+        .map(str::to_owned)
+        .collect();
     let links: Vec<String> = targets.iter().map(|target| format!("{DECIDED}/{target}.wants/{name}")).collect();
     let vendor = |target: &String| {
         UNITS.iter().any(|folder| doctor.tree.node(&format!("{folder}/{target}.wants/{name}")).is_some())
