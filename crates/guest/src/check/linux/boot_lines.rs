@@ -211,6 +211,9 @@ fn words_of<'l>(path: &str, line: &'l str) -> Option<Words<'l>> {
         let at = "kernelopts=".len();
         return line.starts_with("kernelopts=").then(|| Words { before: &line[..at], words: &line[at..], after: "" });
     }
+    if path == "/etc/update-extlinux.conf" && line.starts_with("root=") {
+        return Some(Words { before: "", words: line, after: "" });
+    }
     if path.starts_with("/etc/") {
         return quoted_value(line);
     }
@@ -305,6 +308,9 @@ mod tests {
             ("/etc/default/grub", "GRUB_CMDLINE_LINUX=\"a b\" # c", Some("a b")),
             ("/etc/default/grub", "GRUB_CMDLINE_LINUX=''", Some("")),
             ("/etc/default/grub", "GRUB_TIMEOUT=5", None),
+            ("/etc/update-extlinux.conf", "root=/dev/sda1", Some("root=/dev/sda1")),
+            ("/etc/update-extlinux.conf", "default_kernel_opts=\"quiet\"", Some("quiet")),
+            ("/etc/update-extlinux.conf", "modules=ext4", None),
             ("/etc/default/grub", "GRUB_CMDLINE_LINUX=\"open", None),
         ] {
             assert_eq!(words(path, line).as_deref(), expected, "{path}: {line}");
