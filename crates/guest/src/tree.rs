@@ -165,13 +165,13 @@ impl Tree {
         String::from_utf8([b"/", place.components.join(&b'/').as_slice()].concat()).ok()
     }
 
-    /// Returns `path` with the links to its folder resolved; as it is where there is no such folder.
+    /// Returns `path` with the links to its folder resolved, as far as its folders are there.
     pub(crate) fn resolve_parent(&self, path: &str) -> String {
-        let (parent, name) = path.rsplit_once('/').unwrap_or(("", path));
-        match self.resolve(parent) {
-            Some(folder) => format!("{}/{name}", folder.trim_end_matches('/')),
-            None => path.to_owned(),
-        }
+        let place = |(at, _): (usize, &str)| {
+            let folder = self.resolve(&path[..at])?;
+            Some(format!("{}{}", folder.trim_end_matches('/'), &path[at..]))
+        };
+        path.rmatch_indices('/').find_map(place).unwrap_or_else(|| path.to_owned())
     }
 
     /// Reads the first `most` bytes of the regular file at `path`.

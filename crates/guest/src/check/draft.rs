@@ -56,13 +56,13 @@ impl<'t> Draft<'t> {
 
     /// Gives the file at `path` a new content; one that is not there is made, with owner, mode and label of `like`.
     pub(crate) fn write(&mut self, path: &str, text: impl Into<Vec<u8>>, like: Option<&str>) {
-        let place = self.tree.resolve(path).unwrap_or_else(|| path.to_owned());
-        self.changes.insert(place, After::File { bytes: text.into(), like: like.map(str::to_owned) });
+        let (place, like) = (self.place(path), like.map(|like| self.place(like)));
+        self.changes.insert(place, After::File { bytes: text.into(), like });
     }
 
     /// Puts bytes behind the file at `path`.
     pub(crate) fn append(&mut self, path: &str, bytes: Vec<u8>) {
-        let place = self.tree.resolve(path).unwrap_or_else(|| path.to_owned());
+        let place = self.place(path);
         self.changes.insert(place, After::Appended(bytes));
     }
 
@@ -76,12 +76,17 @@ impl<'t> Draft<'t> {
         self.changes.insert(self.tree.resolve_parent(path), After::Link(target.to_owned()));
     }
 
+    /// Returns where what stands at `path` is, or would be.
+    fn place(&self, path: &str) -> String {
+        self.tree.resolve(path).unwrap_or_else(|| self.tree.resolve_parent(path))
+    }
+
     /// Returns the change at `path`, or of a folder above it that is taken away.
     fn changed(&self, path: &str) -> Option<&After> {
         if self.changes.is_empty() {
             return None;
         }
-        let place = self.tree.resolve(path).unwrap_or_else(|| path.to_owned());
+        let place = self.place(path);
         let mut above = place.as_str();
         while let Some((parent, _)) = above.rsplit_once('/') {
             match self.changes.get(above) {

@@ -163,6 +163,24 @@ fn files_that_are_put_aside_keep_their_rights() {
     assert!(ask(&format!("ea_list /{path}.molde-saved")).contains("net_conf_t"));
 }
 
+/// New files come to where the links to their folders lead, and so do folders that have to be made.
+#[test]
+fn what_lies_behind_links_is_repaired_in_its_place() {
+    let netplan = "network:\n  ethernets:\n    e:\n      addresses: [10.0.0.2/24]\n";
+    let files = debian(&[
+        ("etc/netplan", "-> ../srv/netplan"),
+        ("srv/netplan/50.yaml", netplan),
+        ("etc/systemd/system", "-> /srv/units"),
+        ("srv/units/", ""),
+        ("usr/lib/systemd/system/cloud-init.service", "[Install]\nWantedBy=cloud-init.target\n"),
+    ]);
+    let (after, done) = prepared(&files, &options(&[]));
+    assert_eq!(ids(&done.plan), ["cloud-init-disabled", "network-static"]);
+    let browser = Browser::open(Arc::new(Memory(after))).unwrap();
+    assert_eq!(browser.read("/srv/netplan/50.yaml.molde-saved", 0, 1 << 10).unwrap(), netplan.as_bytes());
+    assert!(browser.entry("/srv/units/cloud-init.target.wants/cloud-init.service", false).is_some());
+}
+
 #[test]
 fn a_disk_that_was_not_shut_down_is_refused_with_the_way_out() {
     let mut disk = table(8, "label: dos\nstart=2048, size=14336, type=83\n");
