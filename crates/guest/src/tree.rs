@@ -152,6 +152,11 @@ impl Tree {
         self.node(path).is_some_and(|node| node.kind == NodeKind::Folder)
     }
 
+    /// Returns whether a pipe, a socket or a device, and not a link to one, stands at `path`.
+    pub(crate) fn is_special(&self, path: &str) -> bool {
+        self.node(path).is_some_and(|node| node.kind == NodeKind::Special)
+    }
+
     /// Returns where the link at `path` points, as it is written; none where there is no link.
     pub(crate) fn link_target(&self, path: &str) -> Option<String> {
         let place = self.find(path, false).filter(|place| place.node.kind == NodeKind::Link)?;

@@ -4,7 +4,7 @@ use super::choice::Choice;
 use super::draft::Draft;
 use super::finding::{Evidence, Finding, Kind};
 use crate::report::Report;
-use crate::text::clean;
+use crate::text::{clean, visible};
 use crate::tree::Tree;
 
 /// Most places that are shown of one finding.
@@ -31,7 +31,8 @@ impl<'g> Doctor<'g> {
     pub(super) fn found(&mut self, kind: &'static Kind, text: impl Into<String>, evidence: Vec<Evidence>) -> bool {
         let mut evidence = evidence;
         evidence.truncate(EVIDENCE_MAX);
-        self.findings.push(Finding { kind, text: text.into(), evidence });
+        // A sentence may have a name of the guest's in it.
+        self.findings.push(Finding { kind, text: visible(&text.into()), evidence });
         self.choice.takes(kind)
     }
 
@@ -46,12 +47,12 @@ impl<'g> Doctor<'g> {
         (self.findings, self.draft)
     }
 
-    /// Returns the names in the folder at `path` that end with `end`, as paths.
+    /// Returns the names in the folder at `path` that end with `end`, as paths; pipes and devices hold nothing and are left out.
     pub(super) fn files(&self, path: &str, end: &str) -> Vec<String> {
         let names = self.tree.names(path, NAMES_MAX).into_iter().filter(|name| name.ends_with(end));
         names
             .map(|name| format!("{}/{name}", path.trim_end_matches('/')))
-            .filter(|path| self.draft.exists(path))
+            .filter(|path| self.draft.exists(path) && !self.tree.is_special(path))
             .collect()
     }
 }
