@@ -5,12 +5,14 @@
 mod check;
 mod command_lines;
 mod disks;
+mod families;
 mod hives;
 mod hostile;
 mod kernels;
 mod lvm;
 mod mutation;
 mod packages;
+mod phony;
 mod prepare;
 mod recognised;
 mod systems;
