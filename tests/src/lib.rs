@@ -7,6 +7,7 @@
 mod command;
 pub mod disks;
 mod file_server;
+pub mod guest;
 mod molde;
 pub mod peers;
 mod proxy;
