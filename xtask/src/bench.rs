@@ -1,6 +1,7 @@
 //! `cargo xtask bench`: the binary beside a tool that does the same work, in turn; timings are shown, never asserted.
 
 mod disk;
+mod guest;
 mod index;
 mod measure;
 mod store;
@@ -19,6 +20,8 @@ pub(crate) enum What {
     Disk,
     /// Keeping and reading disks in the chunk store of a running server, beside `zstd` and `qemu-nbd`
     Store,
+    /// Looking into guests and repairing them, beside `virt-inspector` and `virt-sysprep`
+    Guest,
     /// The index of a store of 10 TiB, and its collection at 1 TiB, on SQLite and PostgreSQL
     Index,
     /// What ten versions of a disk take, beside restic and compressed qcow2 files; needs root
@@ -47,6 +50,7 @@ pub(crate) fn run_one(what: What, options: Options) -> Result<()> {
     match what {
         What::Disk => disk::run(&molde()?, runs, only),
         What::Store => store::run(&molde()?, runs, only),
+        What::Guest => guest::run(&molde()?, runs, only),
         What::Index => index::run_all(only),
         What::Versions => versions::run_all(&molde()?),
     }

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use crate::command::{capture, run, run_within};
 use crate::{interrupt, packages, workspace};
-pub(crate) use disk::ensure_disk;
+pub(crate) use disk::{DemoDisk, ensure_disk};
 use report::{Report, size};
 use server::Server;
 

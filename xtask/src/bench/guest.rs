@@ -1,0 +1,145 @@
+//! Looking into guests and repairing them: `molde guest` beside `virt-inspector` and `virt-sysprep` of libguestfs.
+//!
+//! Both work on the same disks in the same run. libguestfs starts a virtual machine of its own for each, without KVM here, so
+//! that figures from different machines can be compared. Its own check of a guest there is none: it is set beside inspection.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::measure::{Run, measure, median};
+use crate::command::capture;
+use crate::{demo, guests, packages, workspace};
+
+/// What is aimed at, in seconds and bytes.
+const INSPECT: f64 = 0.05;
+const CHECK: f64 = 0.1;
+const PREPARE: f64 = 0.5;
+const CHANGED: u64 = 1 << 20;
+
+/// Measures everything whose name contains `only`, `runs` times, in turn.
+pub(super) fn run(molde: &Path, runs: u32, only: Option<&str>) -> Result<()> {
+    packages::ensure(&packages::LIBGUESTFS)?;
+    let (debian, _) = demo::ensure_disk()?;
+    let broken = guests::ensure_broken()?;
+    let folder = workspace::target()?.join("bench-guest");
+    let _ = fs::remove_dir_all(&folder);
+    fs::create_dir_all(&folder)?;
+    let bench = Bench { molde, folder: &folder, libguestfs: guests::libguestfs(&broken)?, runs };
+    println!(
+        "medians of {runs} runs, after one that is not counted; whole processes, files in the page cache; a ratio below 1 is for molde"
+    );
+    println!(
+        "{:<16} {:>8} {:>7} {:>9} {:>7} {:>9} {:>8}",
+        "", "molde s", "goal s", "virt-* s", "ratio", "molde MiB", "virt MiB"
+    );
+    let wanted = |name: &str| only.is_none_or(|text| name.contains(text));
+    let mut measured = 0;
+    for format in ["raw", "qcow2", "vmdk"].into_iter().filter(|format| wanted(&format!("inspect check {format}"))) {
+        bench.look(&debian, format)?;
+        measured += 1;
+    }
+    if wanted("prepare") {
+        bench.prepare(&broken.join("bios.raw"))?;
+        measured += 1;
+    }
+    ensure!(measured > 0, "nothing is called so");
+    fs::remove_dir_all(&folder).with_context(|| format!("cannot remove {}", folder.display()))
+}
+
+struct Bench<'b> {
+    molde: &'b Path,
+    folder: &'b Path,
+    libguestfs: [(&'static str, PathBuf); 5],
+    runs: u32,
+}
+
+impl Bench<'_> {
+    /// Inspection and check of the Debian disk in one format.
+    fn look(&self, debian: &demo::DemoDisk, format: &str) -> Result<()> {
+        let disk = match format {
+            "raw" => debian.raw.clone(),
+            "vmdk" => debian.vmdk.clone(),
+            _ => self.convert(&debian.raw)?,
+        };
+        let mut virt = self.virt("virt-inspector");
+        virt.args(["--no-applications", "--no-icon", &format!("--format={format}"), "-a"]).arg(&disk);
+        let molde = |verb: &str| {
+            let mut command = Command::new("sh");
+            // A check that finds what blocks ends with 1.
+            command
+                .args(["-c", "\"$@\"; test $? -le 1", "sh"])
+                .arg(self.molde)
+                .args(["guest", verb, "--json"])
+                .arg(&disk);
+            command
+        };
+        let [inspect, check, virt] = self.in_turn([&molde("inspect"), &molde("check"), &virt], || Ok(()))?;
+        print_line(&format!("inspect {format}"), &inspect, INSPECT, &virt);
+        print_line(&format!("check {format}"), &check, CHECK, &virt);
+        Ok(())
+    }
+
+    /// The repair of a broken disk into a new qcow2 file, beside what libguestfs clears of one in an overlay.
+    fn prepare(&self, broken: &Path) -> Result<()> {
+        let [ready, overlay] = ["ready.qcow2", "overlay.qcow2"].map(|name| self.folder.join(name));
+        let mut molde = Command::new(self.molde);
+        molde.args(["guest", "prepare", "--json", "--force"]).arg(broken).arg("-o").arg(&ready);
+        let mut virt = self.virt("virt-sysprep");
+        virt.args(["--quiet", "--format=qcow2", "-a"]).arg(&overlay);
+        let new_overlay = || {
+            let mut create = Command::new("qemu-img");
+            create.args(["create", "-q", "-f", "qcow2", "-F", "raw", "-b"]).arg(broken).arg(&overlay);
+            capture(&mut create).map(drop)
+        };
+        let [molde_runs, virt_runs] = self.in_turn([&molde, &virt], new_overlay)?;
+        print_line("prepare", &molde_runs, PREPARE, &virt_runs);
+        let told: serde_json::Value = serde_json::from_str(&capture(&mut molde)?)?;
+        let changed = told["bytes_changed"].as_u64().context("`molde guest prepare --json` tells no bytes_changed")?;
+        let peer = fs::metadata(&overlay)?.len();
+        println!("prepare changed {changed} bytes (goal: less than {CHANGED}); the overlay of virt-sysprep has {peer}");
+        Ok(())
+    }
+
+    fn virt(&self, program: &str) -> Command {
+        let mut command = Command::new("env");
+        command.args(self.libguestfs.iter().map(|(name, value)| format!("{name}={}", value.display()))).arg(program);
+        command
+    }
+
+    fn convert(&self, raw: &Path) -> Result<PathBuf> {
+        let qcow2 = self.folder.join("debian-12.qcow2");
+        capture(Command::new("qemu-img").args(["convert", "-f", "raw", "-O", "qcow2"]).args([raw, &qcow2]))?;
+        Ok(qcow2)
+    }
+
+    /// Runs the programs one after the other, again and again, so that a change in the machine's speed meets all of them.
+    fn in_turn<const N: usize>(
+        &self,
+        commands: [&Command; N],
+        before: impl Fn() -> Result<()>,
+    ) -> Result<[Vec<Run>; N]> {
+        let mut measured = [const { Vec::new() }; N];
+        for round in 0..=self.runs {
+            before()?;
+            for (command, runs) in commands.iter().zip(&mut measured) {
+                let run = measure(command, &self.folder.join("time"))?;
+                if round > 0 {
+                    runs.push(run);
+                }
+            }
+        }
+        Ok(measured)
+    }
+}
+
+fn print_line(name: &str, molde: &[Run], goal: f64, virt: &[Run]) {
+    let [molde_wall, virt_wall] = [molde, virt].map(|runs| median(runs, |run| run.wall_seconds));
+    let [molde_peak, virt_peak] = [molde, virt].map(|runs| median(runs, |run| run.peak_mebibytes));
+    println!(
+        "{name:<16} {molde_wall:>8.3} {goal:>7.2} {virt_wall:>9.2} {:>7.4} {molde_peak:>9.0} {virt_peak:>8.0}",
+        molde_wall / virt_wall
+    );
+}
