@@ -60,7 +60,7 @@ pub(crate) const GUESTS: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 29] = [
+pub(crate) const TESTS: [Package; 30] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -72,6 +72,7 @@ pub(crate) const TESTS: [Package; 29] = [
     program("btrfs-progs", "mkfs.btrfs"),
     program("ntfs-3g", "mkntfs"),
     program("libwin-hivex-perl", "hivexregedit"),
+    program("libhivex-bin", "hivexget"),
     program("cryptsetup-bin", "cryptsetup"),
     program("lvm2", "pvck"),
     program("xorriso", "xorriso"),

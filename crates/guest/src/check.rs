@@ -14,6 +14,7 @@ mod finding;
 mod kinds;
 mod lines;
 mod linux;
+mod windows;
 
 pub use choice::Choice;
 pub(crate) use draft::After;
@@ -34,12 +35,17 @@ pub(crate) fn examine(
     tree: Option<&Tree>,
     choice: &Choice,
 ) -> (Vec<Finding>, BTreeMap<String, After>) {
-    let Some(tree) = tree.filter(|_| report.os.as_ref().is_some_and(|os| os.kind == OsKind::Linux)) else {
+    let kind = report.os.as_ref().map(|os| os.kind);
+    let is_known = matches!(kind, Some(OsKind::Linux | OsKind::Windows));
+    let Some(tree) = tree.filter(|_| is_known) else {
         let text = "No system that can be examined was found on this disk.".to_owned();
         return (vec![Finding { kind: &NO_SYSTEM, text, evidence: Vec::new() }], BTreeMap::new());
     };
     let mut doctor = Doctor::new(tree, report, choice);
-    linux::run(&mut doctor);
+    match kind {
+        Some(OsKind::Windows) => windows::run(&mut doctor),
+        _ => linux::run(&mut doctor),
+    }
     for note in report.notes.iter().filter(|note| note.contains("was not shut down cleanly")) {
         doctor.tell(&UNCLEAN, note.clone(), Vec::new());
     }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use crate::check::{Finding, Severity};
 use crate::plan::{Change, Plan, State};
+use crate::registry::{ValueChange, ValueData};
 use crate::report::{Filesystem, Os, Partition, PartitionTable, Report, Windows};
 
 impl Report {
@@ -65,6 +66,18 @@ impl Change {
     /// Returns the change as JSON, with its diff where there is one.
     #[must_use]
     pub fn to_json(&self) -> Value {
+        let values = self.values().map(|values| {
+            let shown = |(key, value): (String, &ValueChange)| {
+                json!({
+                    "key": key,
+                    "name": value.name,
+                    "type": value.after.kind.as_str(),
+                    "before": value.before.as_ref().map(ValueData::to_string),
+                    "after": value.after.to_string(),
+                })
+            };
+            values.map(shown).collect::<Vec<_>>()
+        });
         json!({
             "path": self.path,
             "device": self.device,
@@ -72,6 +85,7 @@ impl Change {
             "before": state(&self.before),
             "after": state(&self.after),
             "diff": self.diff(),
+            "values": values,
         })
     }
 }

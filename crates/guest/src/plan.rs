@@ -10,6 +10,7 @@ use similar::TextDiff;
 
 use crate::check::{After, Choice, Finding, examine};
 use crate::inspect::open_disk;
+use crate::registry::{ValueChange, ValueData, hive_name};
 use crate::report::Report;
 use crate::text::clean;
 use crate::tree::{CONFIG_MAX, Tree};
@@ -61,6 +62,8 @@ pub enum State {
     },
     /// The file that was there, with these bytes behind it.
     Appended(Vec<u8>),
+    /// The registry hive that was there, with these values changed.
+    Values(Vec<ValueChange>),
     /// A symbolic link.
     Link(String),
     /// A folder, with the paths of all that is in it inside the file system, deepest first, and whether each is a folder.
@@ -100,6 +103,7 @@ fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
         let after = match after {
             After::File { bytes, .. } => State::File(bytes),
             After::Appended(bytes) => State::Appended(bytes),
+            After::Values(values) => State::Values(values),
             After::Link(target) => State::Link(target),
             After::Absent => State::Absent,
         };
@@ -152,10 +156,38 @@ impl Change {
             (State::Folder(below), State::Absent) => format!("delete {path} and the {} things in it", below.len()),
             (_, State::Absent) => format!("delete {path}"),
             (_, State::Appended(bytes)) => format!("append {} bytes to {path}", bytes.len()),
+            (_, State::Values(values)) => {
+                let plural = if values.len() == 1 { "" } else { "s" };
+                format!("set {} value{plural} in {path}", values.len())
+            }
             (_, State::Link(target)) => format!("link {path} to {}", clean(target.as_bytes())),
             (_, State::File(bytes)) if bytes.is_empty() => format!("empty {path}"),
             _ => format!("edit {path}"),
         }
+    }
+
+    /// Returns the changes of a registry hive, each with the path of its key as Windows has it; none of another file.
+    #[must_use]
+    pub fn values(&self) -> Option<impl Iterator<Item = (String, &ValueChange)>> {
+        let State::Values(values) = &self.after else { return None };
+        let hive = hive_name(&self.path);
+        Some(values.iter().map(move |value| (format!("{hive}\\{}", visible(&value.key)), value)))
+    }
+
+    fn values_diff(&self) -> String {
+        let path = clean(self.path.as_bytes());
+        let mut diff = format!("--- a{path}\n+++ b{path}\n");
+        for (key, value) in self.values().into_iter().flatten() {
+            let name = clean(value.name.as_bytes());
+            let mut side = |sign, data: &ValueData| {
+                diff.push_str(&format!("{sign}{key} {name}: {data} ({})\n", data.kind.as_str()));
+            };
+            if let Some(before) = &value.before {
+                side('-', before);
+            }
+            side('+', &value.after);
+        }
+        diff
     }
 
     /// Returns the change as a unified diff; none where there is no text to show, as of what goes unread.
@@ -166,8 +198,10 @@ impl Change {
             State::File(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
             _ => None,
         };
-        if self.after == State::Absent {
-            return None;
+        match &self.after {
+            State::Absent => return None,
+            State::Values(_) => return Some(self.values_diff()),
+            _ => {}
         }
         let (before, after) = (text(&self.before)?, text(&self.after)?);
         let path = clean(self.path.as_bytes());
@@ -199,7 +233,7 @@ impl State {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Absent => "absent",
-            Self::File(_) | Self::Appended(_) | Self::Unread { .. } => "file",
+            Self::File(_) | Self::Appended(_) | Self::Values(_) | Self::Unread { .. } => "file",
             Self::Link(_) => "link",
             Self::Folder(_) => "folder",
         }

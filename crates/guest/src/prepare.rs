@@ -1,6 +1,6 @@
 //! Prepare: makes the changes of a plan on an overlay, and looks again whether they hold.
 //!
-//! disk -> plan -> overlay + writers (ext) -> examined again: nothing is left to change -> overlay to be stored
+//! disk -> plan -> overlay + writers (ext, NTFS) -> examined again: nothing is left to change -> overlay to be stored
 //!
 //! Invariants: the disk itself is never written; whatever fails, there is no overlay, so that nothing is half done; a guest
 //! that needs nothing has an overlay without changes, so that preparing twice is preparing once.
@@ -15,7 +15,7 @@ use disk::source::Source;
 use crate::check::{Choice, Finding, RECORD};
 use crate::plan::{Change, Plan, State, plan};
 use crate::report::{FilesystemKind, Report};
-use crate::write::{Attributes, ExtWriter, Overlay};
+use crate::write::{Attributes, ExtWriter, NtfsWriter, Overlay};
 
 /// How prepare runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub struct Prepared {
 /// As [`crate::plan()`]; `Refused` or `Unsupported` with the reason and a way out when a file system cannot be written here.
 pub fn prepare(disk: Arc<dyn Source>, options: &PrepareOptions) -> Result<Prepared> {
     let plan = plan(Arc::clone(&disk), &options.choice)?;
+    let base = Arc::clone(&disk);
     let mut overlay = Overlay::new(disk);
     if plan.changes.is_empty() {
         return Ok(Prepared { after: plan.findings.clone(), plan, overlay });
@@ -56,6 +57,13 @@ pub fn prepare(disk: Arc<dyn Source>, options: &PrepareOptions) -> Result<Prepar
     let record = if options.record { Some(record(&plan, options.now)) } else { None };
     for (device, changes) in by_device {
         let range = range_of(&plan.report, device)?;
+        if kind_of(&plan.report, device) == Some(FilesystemKind::Ntfs) {
+            let writer = NtfsWriter::open(Arc::clone(&base), range).map_err(|e| cannot(device, &e))?;
+            for change in changes {
+                set_values(&writer, &mut overlay, change, options.now).map_err(|e| cannot(&change.summary(), &e))?;
+            }
+            continue;
+        }
         let mut writer = ExtWriter::open(&mut overlay, range, options.now).map_err(|e| cannot(device, &e))?;
         // What is put aside takes its rights from a file that goes after.
         let (last, first): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.after == State::Absent);
@@ -92,6 +100,10 @@ fn is_root(report: &Report, device: &str) -> bool {
     report.os.as_ref().and_then(|os| os.root.as_deref()) == Some(device)
 }
 
+fn kind_of(report: &Report, device: &str) -> Option<FilesystemKind> {
+    report.filesystems.iter().find(|found| found.device == device).map(|found| found.kind)
+}
+
 /// Returns where the file system on `device` lies, if it can be written here.
 fn range_of(report: &Report, device: &str) -> Result<Range<u64>> {
     let unsupported = |why: &str| {
@@ -100,7 +112,8 @@ fn range_of(report: &Report, device: &str) -> Result<Range<u64>> {
     };
     let filesystem =
         report.filesystems.iter().find(|found| found.device == device).ok_or_else(|| unsupported("it is not there"))?;
-    if !matches!(filesystem.kind, FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4) {
+    use FilesystemKind::{Ext2, Ext3, Ext4, Ntfs};
+    if !matches!(filesystem.kind, Ext2 | Ext3 | Ext4 | Ntfs) {
         return Err(unsupported(&format!("there is no writer for {}", filesystem.kind)));
     }
     match filesystem.partition {
@@ -149,6 +162,14 @@ fn apply(writer: &mut ExtWriter<'_>, change: &Change) -> Result<()> {
         (before, after) => {
             Err(Error::refused(format!("a {} there would have to become a {}", before.as_str(), after.as_str())))
         }
+    }
+}
+
+/// Makes one change on NTFS, where values of hives are all that is changed.
+fn set_values(writer: &NtfsWriter, overlay: &mut Overlay, change: &Change, now: u64) -> Result<()> {
+    match &change.after {
+        State::Values(values) => writer.set_values(overlay, &change.inner, values, now),
+        after => Err(Error::unsupported(format!("on NTFS no {} is written", after.as_str()))),
     }
 }
 

@@ -6,6 +6,7 @@
 //! cells are sound. Not here: what the keys mean, and replaying logs.
 
 mod base;
+mod change;
 mod editor;
 mod hive;
 mod log;
@@ -14,9 +15,12 @@ mod space;
 mod subkeys;
 mod value;
 
+pub(crate) use change::hive_name;
+pub use change::{ValueChange, ValueData};
 pub use editor::{Changed, Editor};
 pub use hive::{Hive, Key};
 pub use log::is_log_newer;
+pub(crate) use log::{LOG_MAX, LOGS, is_pending};
 pub use value::{Value, ValueKind};
 
 /// Bytes before the first bin, from where cells are counted.

@@ -36,6 +36,7 @@ pub(crate) struct Tree {
     /// The longest path first: it wins, so that the order of fstab does not matter.
     mounts: Vec<Mount>,
     known: RefCell<HashMap<Components, Option<Node>>>,
+    kept: RefCell<HashMap<String, Option<Rc<Vec<u8>>>>>,
     budget: Rc<Budget>,
 }
 
@@ -57,7 +58,14 @@ fn split(path: &[u8]) -> impl DoubleEndedIterator<Item = Vec<u8>> {
 
 impl Tree {
     pub(crate) fn new(root: Rc<dyn Files>, device: &str, budget: Rc<Budget>) -> Self {
-        Self { root, device: device.to_owned(), mounts: Vec::new(), known: RefCell::default(), budget }
+        Self {
+            root,
+            device: device.to_owned(),
+            mounts: Vec::new(),
+            known: RefCell::default(),
+            kept: RefCell::default(),
+            budget,
+        }
     }
 
     /// Lays `filesystem`, which is on `device`, over the folder at `path`.
@@ -183,6 +191,16 @@ impl Tree {
     pub(crate) fn head(&self, path: &str, most: usize) -> Option<Vec<u8>> {
         let place = self.find(path, true).filter(|place| place.node.kind == NodeKind::File)?;
         self.load(&place, most)
+    }
+
+    /// Does the same, and keeps the bytes for whoever asks again: for the few large files that several parts read.
+    pub(crate) fn head_kept(&self, path: &str, most: usize) -> Option<Rc<Vec<u8>>> {
+        if let Some(kept) = self.kept.borrow().get(path) {
+            return kept.clone();
+        }
+        let head = self.head(path, most).map(Rc::new);
+        self.kept.borrow_mut().insert(path.to_owned(), head.clone());
+        head
     }
 
     /// Returns at most `most` names in the folder at `path`, sorted; none where there is no folder.

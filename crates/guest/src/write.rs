@@ -5,7 +5,9 @@
 //! Invariant: the base is never written, and an operation that fails leaves the overlay as it was before.
 
 mod ext;
+mod ntfs;
 mod overlay;
 
 pub use ext::{Attributes, ExtWriter};
+pub(crate) use ntfs::NtfsWriter;
 pub use overlay::Overlay;

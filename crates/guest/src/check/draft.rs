@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::registry::ValueChange;
 use crate::tree::{CONFIG_MAX, Tree};
 
 /// What shall stand at a path.
@@ -14,6 +15,8 @@ pub(crate) enum After {
     File { bytes: Vec<u8>, like: Option<String> },
     /// What stands there, with these bytes behind it.
     Appended(Vec<u8>),
+    /// The registry hive that stands there, with these values changed.
+    Values(Vec<ValueChange>),
     /// A symbolic link.
     Link(String),
     /// Nothing; of a folder, nothing below it either.
@@ -64,6 +67,18 @@ impl<'t> Draft<'t> {
     pub(crate) fn append(&mut self, path: &str, bytes: Vec<u8>) {
         let place = self.place(path);
         self.changes.insert(place, After::Appended(bytes));
+    }
+
+    /// Changes a value of the registry hive at `path`; of two changes of one value the later one counts.
+    pub(crate) fn set_value(&mut self, path: &str, change: ValueChange) {
+        let place = self.tree.resolve(path).unwrap_or_else(|| path.to_owned());
+        let After::Values(values) = self.changes.entry(place).or_insert_with(|| After::Values(Vec::new())) else {
+            return;
+        };
+        match values.iter_mut().find(|own| own.key == change.key && own.name == change.name) {
+            Some(own) => own.after = change.after,
+            None => values.push(change),
+        }
     }
 
     /// Takes away what stands at `path`, a link as itself.

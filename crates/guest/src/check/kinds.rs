@@ -63,7 +63,7 @@ kinds! {
     CLOUD_INIT_INSTANCE = "cloud-init-stale-instance", BlocksCloud, Automatic,
         "Delete what cloud-init remembers of the server that it ran on.";
     HYPERVISOR_TOOLS = "hypervisor-tools", Hygiene, Automatic,
-        "Mask the services, so that they do not start.";
+        "Keep the services from starting.";
     XORG_DRIVER = "xorg-driver", Hygiene, Automatic,
         "Put the file aside, so that the graphics driver is chosen anew.";
     MACHINE_ID = "machine-id", Hygiene, Automatic,
@@ -90,6 +90,54 @@ kinds! {
         "Lock these accounts, or change their passwords, if others get the image.";
     LOGS = "logs", Hygiene, OnRequest,
         "Empty the logs.";
+    BOOT_DRIVERS = "windows-boot-drivers", BlocksBoot, Automatic,
+        "Let the drivers of disks that Windows has start at boot.";
+    FALLBACK_DRIVERS = "windows-fallback-drivers", Hygiene, Automatic,
+        "Let the drivers of other disks start at boot too, for hardware without virtio.";
+    VIRTIO_DISK = "windows-lacks-viostor", BlocksBoot, Manual,
+        "Install virtio-win in the running guest (`virtio-win-guest-tools.exe`, or `pnputil /add-driver viostor.inf /install`), or give the disk by SATA or IDE.";
+    HIBERNATED = "windows-hibernated", BlocksBoot, Manual,
+        "Start Windows, switch hibernation off with `powercfg /h off`, and shut it down with `shutdown /s /t 0`.";
+    VIRTIO_NET = "windows-lacks-netkvm", BlocksCloud, Manual,
+        "Install virtio-win in the running guest (`virtio-win-guest-tools.exe`, or `pnputil /add-driver netkvm.inf /install`), or give the adapter as e1000.";
+    DRIVER_POLICY = "windows-driver-policy", BlocksCloud, Manual,
+        "Lift the policy `Device Installation Restrictions` until the image has started once in the cloud.";
+    CLOUDBASE_MISSING = "cloudbase-init-missing", BlocksCloud, Manual,
+        "Install cloudbase-init in the guest, or set passwords and host names of new servers by other means.";
+    CLOUDBASE_DISABLED = "cloudbase-init-disabled", BlocksCloud, Automatic,
+        "Let the service start by itself.";
+    CLOUDBASE_METADATA = "cloudbase-init-metadata", BlocksCloud, Manual,
+        "Add `cloudbaseinit.metadata.services.configdrive.ConfigDriveService` to `metadata_services` in the file.";
+    INPUT_DRIVERS = "windows-input-drivers", Hygiene, Automatic,
+        "Let the drivers of keyboard and mouse start on demand, without filters of another hypervisor.";
+    FOREIGN_DRIVERS = "windows-foreign-drivers", Info, Manual,
+        "Uninstall the tools of the other hypervisor in the running guest.";
+    FAST_STARTUP = "windows-fast-startup", Hygiene, Automatic,
+        "Switch fast startup off.";
+    NOT_GENERAL = "windows-not-generalized", Hygiene, Manual,
+        "Run `sysprep /generalize /oobe /shutdown` in the guest before the image is made.";
+    ANSWER_FILES = "windows-answer-files", Leak, Manual,
+        "Delete the files, or the passwords in them, in the running guest.";
+    AUTO_LOGON = "windows-auto-logon", Leak, Manual,
+        "Delete the value in the running guest, and change the password.";
+    WINDOWS_SECRETS = "windows-secrets", Leak, Manual,
+        "Delete the files in the running guest.";
+    VOLUME_DIRTY = "windows-volume-dirty", Hygiene, Manual,
+        "Start Windows, let it check its volumes (`chkdsk /f`), and shut it down with `shutdown /s /t 0`.";
+    HIVE_PENDING = "windows-registry-pending", Hygiene, Manual,
+        "Start Windows and shut it down with `shutdown /s /t 0`, so that it ends its write.";
+    CLOCK_LOCAL = "windows-clock-local", Info, Manual,
+        "If the cloud gives universal time, set `RealTimeIsUniversal` to 1 in the running guest.";
+    PAGEFILE = "windows-pagefile-elsewhere", Info, Manual,
+        "Put the page file on C: in the running guest, or leave it to Windows.";
+    DRIVE_LETTERS = "windows-drive-letters", Info, Manual,
+        "Nothing to do for letters of data disks that stay behind; else see which letters programs need.";
+    CRASH_REBOOT = "windows-crash-reboot", Info, OnRequest,
+        "Let a crash stop Windows with its reason on the console.";
+    REMOTE_DESKTOP = "windows-remote-desktop-off", Info, Manual,
+        "Allow remote desktop in the running guest, if servers are to be reached so.";
+    SCANNERS = "windows-antivirus", Info, Manual,
+        "If drivers do not start in the cloud, uninstall the program before the image is made.";
     UNCLEAN = "unclean-shutdown", Info, Manual,
         "Nothing to do: the guest replays the journal when it starts.";
     NO_SYSTEM = "no-system", Info, Manual,

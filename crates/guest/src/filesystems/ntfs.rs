@@ -9,6 +9,7 @@ mod attribute;
 mod compressed;
 mod geometry;
 mod index;
+mod journal;
 mod mft;
 mod record;
 mod reparse;
@@ -29,6 +30,7 @@ use super::files::{Files, Node, NodeKind};
 use crate::window::Window;
 
 /// Well-known records.
+const RECORD_JOURNAL: u64 = 2;
 const RECORD_VOLUME: u64 = 3;
 const RECORD_ROOT: u64 = 5;
 const RECORD_UPCASE: u64 = 10;
@@ -77,16 +79,21 @@ impl Ntfs {
             Some(found) => Some(self.data(&found)?.read(&self.mft, 0, 4096)?),
             None => None,
         };
-        State::parse(&self.mft, &volume, head.as_deref())
+        let log = self.mft.file(RECORD_JOURNAL)?.ok_or("it has no $LogFile")?;
+        let log = self.mft.stream(&log, DATA, "")?.unwrap_or_else(Stream::empty);
+        State::parse(&self.mft, &volume, &log, head.as_deref())
     }
 
     /// Returns where the bytes of the file at `path` lie in the window, in order, as offsets and lengths.
     ///
-    /// None where no such place can be written to: for a file inside its record, with holes, or compressed.
-    #[cfg_attr(not(test), expect(dead_code, reason = "asked by changes in place, which are made elsewhere"))]
-    pub(crate) fn extents(&self, path: &[u8]) -> Result<Option<Vec<(u64, u64)>>, String> {
-        let Some(found) = self.find(path)?.filter(|found| !found.file.is_folder()) else { return Ok(None) };
-        Ok(self.data(&found)?.extents(&self.mft))
+    /// An error says why nothing can be written there: the file is inside its record, has holes, or is compressed.
+    pub(crate) fn extents(&self, path: &[u8]) -> Result<Vec<(u64, u64)>, String> {
+        let found = self.must_find(path)?;
+        match self.meaning(&found) {
+            Meaning::Plain if !found.file.is_folder() => self.data(&found)?.extents(&self.mft).map_err(str::to_owned),
+            Meaning::Refused(why) => Err(why),
+            _ => Err("it is no regular file".to_owned()),
+        }
     }
 
     /// Walks `path` from the root; none where a name is missing.

@@ -3,8 +3,8 @@
 mod cloudbase;
 mod network;
 mod programs;
-mod registry;
-mod services;
+pub(crate) mod registry;
+pub(crate) mod services;
 mod version;
 
 use std::rc::Rc;
@@ -20,9 +20,6 @@ use crate::window::Window;
 
 /// Most NTFS volumes that are looked into.
 const VOLUMES_MAX: usize = 8;
-/// Largest hives that are read: `SOFTWARE` of an old server has some 100 MiB.
-const SYSTEM_MAX: usize = 96 << 20;
-const SOFTWARE_MAX: usize = 192 << 20;
 const PAGEFILES_MAX: usize = 16;
 const BOOT_DATA: &str = "Boot/BCD";
 const BOOT_DATA_EFI: &str = "EFI/Microsoft/Boot/BCD";
@@ -109,12 +106,12 @@ fn look_for_boot(tree: &Tree, index: usize, report: &mut Report, windows: &mut W
 fn describe(tree: &Tree, windows: Windows) -> Os {
     let mut os = Os { distro: Some("windows".to_owned()), ..Os::new(OsKind::Windows) };
     let mut windows = windows;
-    if let Some(bytes) = registry::load(tree, "SYSTEM", SYSTEM_MAX)
+    if let Some(bytes) = registry::load(tree, "SYSTEM")
         && let Some(system) = Registry::open(tree, "SYSTEM", &bytes)
     {
         read_system(&system, tree, &mut os, &mut windows);
     }
-    if let Some(bytes) = registry::load(tree, "SOFTWARE", SOFTWARE_MAX)
+    if let Some(bytes) = registry::load(tree, "SOFTWARE")
         && let Some(software) = Registry::open(tree, "SOFTWARE", &bytes)
     {
         version::read(&software, &mut os, &mut windows);
@@ -127,9 +124,7 @@ fn describe(tree: &Tree, windows: Windows) -> Os {
 }
 
 fn read_system(system: &Registry<'_>, tree: &Tree, os: &mut Os, windows: &mut Windows) {
-    // What runs is one of several sets; which one is told here.
-    let current = system.number("Select", "Current").unwrap_or(1);
-    let set = format!("ControlSet{current:03}");
+    let set = system.control_set();
     let control = |path: &str| format!(r"{set}\Control\{path}");
     let name = system
         .text(&format!(r"{set}\Services\Tcpip\Parameters"), "Hostname")

@@ -45,6 +45,10 @@ impl<'h> Hive<'h> {
         self.base.is_cut
     }
 
+    pub(crate) fn bytes(&self) -> &'h [u8] {
+        self.bytes
+    }
+
     pub(super) fn base(&self) -> Base {
         self.base
     }

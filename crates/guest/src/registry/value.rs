@@ -43,6 +43,20 @@ impl ValueKind {
         }
     }
 
+    /// Returns its name as Windows has it, in small letters and without `REG_`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Text => "sz",
+            Self::ExpandText => "expand_sz",
+            Self::Binary => "binary",
+            Self::Dword => "dword",
+            Self::Texts => "multi_sz",
+            Self::Qword => "qword",
+            Self::Other(_) => "other",
+        }
+    }
+
     fn of_number(number: u32) -> Self {
         match number {
             1 => Self::Text,
@@ -156,32 +170,38 @@ impl<'h> Value<'h> {
     /// Returns its number, if it is one.
     #[must_use]
     pub fn number(&self) -> Option<u64> {
-        let data = self.data().ok()?;
-        match (self.kind(), data.len()) {
-            (ValueKind::Dword, 4) => Some(le32(&data, 0).into()),
-            (ValueKind::Other(5), 4) => Some(be32(&data, 0).into()),
-            (ValueKind::Qword, 8) => Some(le64(&data, 0)),
-            _ => None,
-        }
+        number_of(self.kind(), &self.data().ok()?)
     }
 
     /// Returns its text up to the first NUL, if it is one, as the guest wrote it.
     #[must_use]
     pub fn text(&self) -> Option<String> {
-        let is_text = matches!(self.kind(), ValueKind::Text | ValueKind::ExpandText);
-        is_text.then(|| self.data().ok()).flatten().map(|data| until_nul(&data))
+        text_of(self.kind(), &self.data().ok()?)
     }
 
     /// Returns its texts, if it is a list of them.
     #[must_use]
     pub fn texts(&self) -> Option<Vec<String>> {
-        let data = (self.kind() == ValueKind::Texts).then(|| self.data().ok()).flatten()?;
-        let units: Vec<u16> = names::units(&data, false).collect();
-        let texts = units.split(|unit| *unit == 0).take_while(|text| !text.is_empty());
-        Some(texts.map(|text| names::text(text.iter().copied())).collect())
+        texts_of(self.kind(), &self.data().ok()?)
     }
 }
 
-fn until_nul(data: &[u8]) -> String {
-    names::text(names::units(data, false).take_while(|unit| *unit != 0))
+pub(super) fn number_of(kind: ValueKind, data: &[u8]) -> Option<u64> {
+    match (kind, data.len()) {
+        (ValueKind::Dword, 4) => Some(le32(data, 0).into()),
+        (ValueKind::Other(5), 4) => Some(be32(data, 0).into()),
+        (ValueKind::Qword, 8) => Some(le64(data, 0)),
+        _ => None,
+    }
+}
+
+pub(super) fn text_of(kind: ValueKind, data: &[u8]) -> Option<String> {
+    let is_text = matches!(kind, ValueKind::Text | ValueKind::ExpandText);
+    is_text.then(|| names::text(names::units(data, false).take_while(|unit| *unit != 0)))
+}
+
+pub(super) fn texts_of(kind: ValueKind, data: &[u8]) -> Option<Vec<String>> {
+    let units: Vec<u16> = (kind == ValueKind::Texts).then(|| names::units(data, false).collect())?;
+    let texts = units.split(|unit| *unit == 0).take_while(|text| !text.is_empty());
+    Some(texts.map(|text| names::text(text.iter().copied())).collect())
 }

@@ -21,4 +21,6 @@ mod trees;
 mod volume;
 mod volumes;
 mod windows;
+mod windows_check;
+mod windows_prepare;
 mod windows_registry;

@@ -12,7 +12,7 @@ use crate::mutation::{Damaged, Random};
 use crate::volume;
 
 /// Text as hivexregedit takes a list of texts.
-fn texts(list: &[&str]) -> String {
+pub(crate) fn texts(list: &[&str]) -> String {
     let units = list.iter().flat_map(|text| text.encode_utf16().chain([0])).chain([0]);
     let bytes: Vec<String> = units.flat_map(u16::to_le_bytes).map(|byte| format!("{byte:02x}")).collect();
     format!("hex(7):{}", bytes.join(","))
@@ -72,7 +72,7 @@ fn system(set: u32) -> Vec<u8> {
     merge(&empty(5), &regedit(&text))
 }
 
-fn software(product: &str, build: &str, edition: &str) -> Vec<u8> {
+pub(crate) fn software(product: &str, build: &str, edition: &str) -> Vec<u8> {
     let text = format!(
         r#"
         [Microsoft\Windows NT\CurrentVersion]
@@ -100,7 +100,7 @@ fn software(product: &str, build: &str, edition: &str) -> Vec<u8> {
 }
 
 /// Makes the system volume of a Windows with these hives; `more` is a script that adds to it.
-fn volume(system: &[u8], software: &[u8], more: &str) -> Vec<u8> {
+pub(crate) fn volume(system: &[u8], software: &[u8], more: &str) -> Vec<u8> {
     let hex = |bytes: &[u8]| bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"));
     let script = format!(
         r"

@@ -1,7 +1,8 @@
 //! How a volume was left: its version and label, whether it is dirty, and whether a Windows sleeps on it.
 
 use super::mft::{File, Mft};
-use super::{VOLUME_INFORMATION, VOLUME_NAME};
+use super::stream::Stream;
+use super::{VOLUME_INFORMATION, VOLUME_NAME, journal};
 use crate::fields::le16;
 use crate::text::clean;
 
@@ -24,14 +25,14 @@ pub(crate) struct State {
     /// Version of NTFS, such as 3.1.
     pub(crate) version: (u8, u8),
     pub(crate) label: Option<String>,
-    /// Whether it was not taken out of use cleanly, so that Windows will check it.
+    /// Whether it was not taken out of use cleanly: marked so that Windows will check it, or with an open journal.
     pub(crate) is_dirty: bool,
     pub(crate) hibernation: Hibernation,
 }
 
 impl State {
-    /// Puts it together from `$Volume` and the first bytes of `hiberfil.sys`, where there is one.
-    pub(super) fn parse(mft: &Mft, volume: &File, hiberfil: Option<&[u8]>) -> Result<Self, String> {
+    /// Puts it together from `$Volume`, `$LogFile` and the first bytes of `hiberfil.sys`, where there is one.
+    pub(super) fn parse(mft: &Mft, volume: &File, log: &Stream, hiberfil: Option<&[u8]>) -> Result<Self, String> {
         let value = |kind| match mft.stream(volume, kind, "")? {
             Some(stream) => stream.read(mft, 0, 512).map(Some),
             None => Ok::<_, String>(None),
@@ -46,7 +47,8 @@ impl State {
         Ok(Self {
             version: (information[8], information[9]),
             label: label.filter(|label| !label.is_empty()),
-            is_dirty: le16(&information, 10) & FLAG_DIRTY != 0,
+            is_dirty: le16(&information, 10) & FLAG_DIRTY != 0
+                || !journal::is_closed(|at, most| log.read(mft, at, most))?,
             hibernation: hiberfil.map_or(Hibernation::None, of_header),
         })
     }

@@ -78,12 +78,18 @@ impl Stream {
         }
     }
 
-    /// Returns where its bytes lie in the window; none where they lie in the record, in units, or partly nowhere.
-    pub(super) fn extents(&self, mft: &Mft) -> Option<Vec<(u64, u64)>> {
-        let Self::Outside(outside) = self else { return None };
+    /// Returns where its bytes lie in the window; an error says why they lie nowhere as they are.
+    pub(super) fn extents(&self, mft: &Mft) -> Result<Vec<(u64, u64)>, &'static str> {
+        let Self::Outside(outside) = self else { return Err("it lies in its record of the table of files") };
+        if outside.unit.is_some() {
+            return Err("it is compressed");
+        }
+        if outside.is_encrypted {
+            return Err("it is encrypted by Windows (EFS)");
+        }
         // Bytes that were never written read as zero, whatever is put there.
-        if outside.unit.is_some() || outside.is_encrypted || outside.initialized < outside.size {
-            return None;
+        if outside.initialized < outside.size {
+            return Err("its end was never written");
         }
         let cluster = mft.geometry().cluster;
         let mut left = outside.size;
@@ -93,10 +99,10 @@ impl Stream {
             if length == 0 {
                 break;
             }
-            extents.push((run.lcn? * cluster, length));
+            extents.push((run.lcn.ok_or("it has holes")? * cluster, length));
             left -= length;
         }
-        (left == 0).then_some(extents)
+        if left == 0 { Ok(extents) } else { Err("it is longer than its clusters") }
     }
 }
 

@@ -70,6 +70,11 @@ pub(super) fn read(system: &Registry<'_>, set: &str, tree: &Tree) -> Vec<Windows
     services
 }
 
+/// Returns the service `name` of the control set `set`, if there is one.
+pub(crate) fn find(system: &Registry<'_>, set: &str, name: &str, tree: &Tree) -> Option<WindowsService> {
+    system.key(&format!(r"{set}\Services\{name}")).map(|key| describe(&key, tree))
+}
+
 fn is_told(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     NAMES.iter().any(|known| known.strip_suffix('*').map_or(name == *known, |start| name.starts_with(start)))
