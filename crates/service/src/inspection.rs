@@ -8,7 +8,7 @@ use guest::{Os, Report};
 pub(crate) fn properties(report: &Report) -> BTreeMap<String, String> {
     let mut properties = BTreeMap::new();
     let Some(os) = &report.os else {
-        return properties;
+        return [("__os_type", "Other"), ("__platform", "Other")].map(|(name, word)| (name.into(), word.into())).into();
     };
     let mut set = |name: &str, value: Option<&str>| {
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -33,9 +33,28 @@ pub(crate) fn properties(report: &Report) -> BTreeMap<String, String> {
             _ => "Other",
         }),
     );
+    set("__platform", Some(platform(os)));
     set("__os_version", os.name.as_deref());
     set("__os_bit", os.arch.as_deref().map(|arch| if arch.contains("64") { "64" } else { "32" }));
     properties
+}
+
+/// Returns Huawei's word for a distribution.
+fn platform(os: &Os) -> &'static str {
+    match os.distro.as_deref().unwrap_or_default() {
+        "debian" => "Debian",
+        "ubuntu" => "Ubuntu",
+        "centos" => "CentOS",
+        "fedora" => "Fedora",
+        "rhel" => "RedHat",
+        "ol" => "Oracle Linux",
+        "sles" | "sled" | "sle_hpc" | "sles_sap" | "suse" => "SUSE",
+        "opensuse" | "opensuse-leap" | "opensuse-tumbleweed" => "OpenSUSE",
+        "coreos" | "flatcar" => "CoreOS",
+        "euleros" | "openEuler" | "hce" => "EulerOS",
+        _ if os.kind.as_str() == "windows" => "Windows",
+        _ => "Other",
+    }
 }
 
 /// Returns a sentence where an image's properties name another kind of system than was found inside; what was found is

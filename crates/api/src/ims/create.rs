@@ -141,11 +141,13 @@ impl Create {
         set("__data_origin", &format!("file,{bucket}:{key}"));
         set("__support_kvm", "true");
         let version = self.os_version.as_deref().unwrap_or_default();
-        let (os_type, platform) = os(version, self.os_type.as_deref())?;
-        set("__os_type", os_type);
-        set("__platform", platform);
-        set("__os_bit", if version.to_ascii_lowercase().contains("32bit") { "32" } else { "64" });
+        // What is not told is filled in by what is found inside.
+        if let Some((os_type, platform)) = os(version, self.os_type.as_deref())? {
+            set("__os_type", os_type);
+            set("__platform", platform);
+        }
         if !version.is_empty() {
+            set("__os_bit", if version.to_ascii_lowercase().contains("32bit") { "32" } else { "64" });
             set("__os_version", version);
         }
         if let Some(description) = &self.description {
@@ -172,8 +174,9 @@ impl Create {
     }
 }
 
-/// Returns `__os_type` and `__platform` for an `os_version` such as `Debian GNU/Linux 12.0.0 64bit`.
-fn os(version: &str, os_type: Option<&str>) -> Result<(&'static str, &'static str), Failure> {
+/// Returns `__os_type` and `__platform` for an `os_version` such as `Debian GNU/Linux 12.0.0 64bit`; none where neither
+/// that nor a type is told.
+fn os(version: &str, os_type: Option<&str>) -> Result<Option<(&'static str, &'static str)>, Failure> {
     const PLATFORMS: [(&str, &str); 12] = [
         ("ubuntu", "Ubuntu"),
         ("debian", "Debian"),
@@ -190,15 +193,16 @@ fn os(version: &str, os_type: Option<&str>) -> Result<(&'static str, &'static st
     ];
     let lower = version.to_ascii_lowercase();
     if lower.contains("windows") {
-        return Ok(("Windows", "Windows"));
+        return Ok(Some(("Windows", "Windows")));
     }
     if let Some((_, platform)) = PLATFORMS.iter().find(|(part, _)| lower.contains(part)) {
-        return Ok(("Linux", platform));
+        return Ok(Some(("Linux", platform)));
     }
     match os_type {
-        None | Some("" | "Other") => Ok(("Other", "Other")),
-        Some("Linux") => Ok(("Linux", "Other")),
-        Some("Windows") => Ok(("Windows", "Windows")),
+        None | Some("") if version.is_empty() => Ok(None),
+        None | Some("" | "Other") => Ok(Some(("Other", "Other"))),
+        Some("Linux") => Ok(Some(("Linux", "Other"))),
+        Some("Windows") => Ok(Some(("Windows", "Windows"))),
         Some(_) => Err(Failure::new("IMG.0122", "os_type is Linux, Windows or Other")),
     }
 }
@@ -344,10 +348,12 @@ mod tests {
 
     #[test]
     fn operating_systems() {
-        assert_eq!(os("Windows Server 2019 Standard 64bit", None), Ok(("Windows", "Windows")));
-        assert_eq!(os("openSUSE 15.0 64bit", None), Ok(("Linux", "OpenSUSE")));
-        assert_eq!(os("Red Hat Linux Enterprise 7.4 64bit", None), Ok(("Linux", "RedHat")));
-        assert_eq!(os("", Some("Linux")), Ok(("Linux", "Other")));
-        assert_eq!(os("", None), Ok(("Other", "Other")));
+        assert_eq!(os("Windows Server 2019 Standard 64bit", None), Ok(Some(("Windows", "Windows"))));
+        assert_eq!(os("openSUSE 15.0 64bit", None), Ok(Some(("Linux", "OpenSUSE"))));
+        assert_eq!(os("Red Hat Linux Enterprise 7.4 64bit", None), Ok(Some(("Linux", "RedHat"))));
+        assert_eq!(os("", Some("Linux")), Ok(Some(("Linux", "Other"))));
+        assert_eq!(os("", None), Ok(None));
+        assert_eq!(os("", Some("Other")), Ok(Some(("Other", "Other"))));
+        assert_eq!(os("Plan 9", None), Ok(Some(("Other", "Other"))));
     }
 }

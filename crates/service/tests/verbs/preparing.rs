@@ -57,6 +57,7 @@ async fn a_guest_is_repaired_and_what_it_was_is_kept_beside_it() {
         assert_eq!((job.state, job.error), (JobState::Done, None));
         assert_eq!(image.properties["molde:prepare"], "prepared");
         assert_eq!((&*image.properties["__is_config_init"], &*image.properties["os_distro"]), ("true", "debian"));
+        assert_eq!((&*image.properties["__platform"], &*image.properties["__os_type"]), ("Debian", "Linux"));
         let after = shop.f.image_bytes(&shop.who, image.id).await;
         assert_eq!(after.len(), before.len());
         let fstab = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
