@@ -20,6 +20,8 @@ pub(crate) struct Package {
 enum Proof {
     Program(&'static str),
     File(&'static str),
+    /// A kernel for clouds, whichever its version.
+    Kernel,
     /// A program of QEMU, at least as new as [`QEMU_MAJOR`] where Debian has that to offer.
     Qemu(&'static str),
 }
@@ -60,7 +62,7 @@ pub(crate) const GUESTS: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 30] = [
+pub(crate) const TESTS: [Package; 31] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -91,6 +93,7 @@ pub(crate) const TESTS: [Package; 30] = [
     program("rpm", "rpmbuild"),
     program("sqlite3", "sqlite3"),
     program("db5.3-util", "db5.3_load"),
+    Package { name: "linux-image-cloud-amd64", proof: Proof::Kernel },
 ];
 
 /// What the slow tests need beyond that: Ceph with its S3 gateway, and npm for Azurite.
@@ -219,6 +222,10 @@ fn is_there(package: Package) -> bool {
     match package.proof {
         Proof::Program(name) => find(name).is_some(),
         Proof::File(path) => Path::new(path).exists(),
+        Proof::Kernel => fs::read_dir("/boot").into_iter().flatten().flatten().any(|entry| {
+            let name = entry.file_name();
+            name.to_string_lossy().starts_with("vmlinuz-") && name.to_string_lossy().ends_with("-cloud-amd64")
+        }),
         Proof::Qemu(name) => find(name).is_some_and(|file| {
             !is_debian_12()
                 || capture(Command::new(file).arg("--version")).is_ok_and(|said| qemu_major(&said) >= Some(QEMU_MAJOR))

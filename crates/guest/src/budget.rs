@@ -28,6 +28,7 @@ pub(crate) struct Budget {
     exhausted: Cell<bool>,
     failure: RefCell<Option<Error>>,
     notes: RefCell<Vec<String>>,
+    unreplayed: RefCell<Vec<String>>,
 }
 
 impl Budget {
@@ -51,6 +52,7 @@ impl Budget {
             exhausted: Cell::new(false),
             failure: RefCell::new(None),
             notes: RefCell::new(Vec::new()),
+            unreplayed: RefCell::new(Vec::new()),
         }
     }
 
@@ -114,6 +116,20 @@ impl Budget {
         if notes.len() < NOTES_MAX && !notes.contains(&note) {
             notes.push(note);
         }
+    }
+
+    /// Adds the note that `device` has a journal that was left out, because of what `why` says of it.
+    pub(crate) fn note_unreplayed(&self, device: &str, why: &str) {
+        self.note(format!("{device} was not shut down cleanly{why}; it was read as it stands."));
+        let mut unreplayed = self.unreplayed.borrow_mut();
+        if unreplayed.iter().all(|known| known != device) {
+            unreplayed.push(device.to_owned());
+        }
+    }
+
+    /// Takes the devices whose journals were left out.
+    pub(crate) fn take_unreplayed(&self) -> Vec<String> {
+        self.unreplayed.take()
     }
 
     /// Takes the notes.

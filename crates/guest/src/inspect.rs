@@ -67,6 +67,7 @@ fn open_with(disk: Arc<dyn Source>, budget: Budget, extras: Extras) -> Result<Op
         budget.note("The inspection reached its limit of reads, bytes or time; what is told here is not all.");
     }
     report.notes = budget.take_notes();
+    report.unreplayed = budget.take_unreplayed();
     Ok((report, tree, budget))
 }
 

@@ -1,7 +1,7 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
 //! disk -> partitions -> logical volumes -> file systems (recognised by superblock) -> trees -> OS and boot
-//! -> findings -> plan -> [`Overlay`], in which [`ExtWriter`] changes files -> changed ranges
+//! -> findings -> plan -> [`Overlay`], in which [`ExtWriter`] or a micro-VM ([`Machine`]) changes files -> changed ranges
 //! only when asked for: the drivers of each kernel, what its initramfs holds, installed packages
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
@@ -23,6 +23,7 @@ mod json;
 mod os;
 mod partitions;
 mod pieces;
+mod place;
 mod plan;
 mod prepare;
 pub mod registry;
@@ -30,6 +31,7 @@ mod report;
 mod systems;
 mod text;
 mod tree;
+mod vm;
 mod volumes;
 mod window;
 mod write;
@@ -39,10 +41,11 @@ pub use check::{Action, Choice, Evidence, Finding, KINDS, Kind, Severity};
 pub use initramfs::write::{InitramfsEntry, initramfs_segment};
 pub use inspect::{inspect, inspect_with};
 pub use plan::{Change, Plan, State, plan};
-pub use prepare::{PrepareOptions, Prepared, prepare};
+pub use prepare::{PrepareOptions, Prepared, prepare, prepare_with};
 pub use report::{
     Boot, CloudInit, CloudbaseInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind,
     Package, Partition, PartitionTable, Report, Windows, WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume,
 };
 pub use systems::Extras;
+pub use vm::Machine;
 pub use write::{Attributes, ExtWriter, Overlay};

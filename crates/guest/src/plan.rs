@@ -29,6 +29,8 @@ pub struct Plan {
     pub findings: Vec<Finding>,
     /// What prepare changes, by path.
     pub changes: Vec<Change>,
+    /// The subvolume that holds the root, where its file system has subvolumes.
+    pub(crate) root_subvolume: Option<u64>,
 }
 
 /// A change of one path.
@@ -38,7 +40,9 @@ pub struct Change {
     pub path: String,
     /// The file system that holds it, as in [`crate::Filesystem::device`].
     pub device: String,
-    /// Path inside that file system.
+    /// The subvolume of it, by number, where it has subvolumes.
+    pub subvolume: Option<u64>,
+    /// Path inside that file system or subvolume.
     pub inner: String,
     /// What stands there.
     pub before: State,
@@ -86,17 +90,20 @@ pub fn plan(disk: Arc<dyn Source>, choice: &Choice) -> Result<Plan> {
         budget.note("The examination reached its limit of reads, bytes or time; what is told here is not all.");
     }
     report.notes.extend(budget.take_notes());
-    Ok(Plan { report, findings, changes })
+    let root_subvolume = tree.as_ref().and_then(|tree| tree.subvolume("/"));
+    Ok(Plan { report, findings, changes, root_subvolume })
 }
 
 fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
     let mut changes = Vec::new();
     for (path, after) in drafted {
         let (device, inner) = tree.place(&path);
+        let subvolume = tree.subvolume(&path);
         let before = before(tree, &path, &after);
         let like = match &after {
             After::File { like: Some(like), .. } => {
-                Some(tree.place(like)).filter(|(other, _)| *other == device).map(|(_, inner)| inner)
+                let is_here = |place: &(String, String)| place.0 == device && tree.subvolume(like) == subvolume;
+                Some(tree.place(like)).filter(is_here).map(|(_, inner)| inner)
             }
             _ => None,
         };
@@ -108,7 +115,7 @@ fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
             After::Absent => State::Absent,
         };
         if before != after {
-            changes.push(Change { path, device, inner, before, after, like });
+            changes.push(Change { path, device, subvolume, inner, before, after, like });
         }
     }
     changes

@@ -29,6 +29,8 @@ pub struct Report {
     pub boot: Boot,
     /// What was odd, broken, or left out: one sentence each, for people.
     pub notes: Vec<String>,
+    /// Devices with a journal that could not be replayed in memory; a note tells of each.
+    pub unreplayed: Vec<String>,
 }
 
 /// How a disk is divided.

@@ -150,6 +150,11 @@ impl Tree {
         (device.clone(), String::from_utf8_lossy(&self.locate(&components).1).into_owned())
     }
 
+    /// Returns the number of the subvolume that holds `path`, to which no link leads.
+    pub(crate) fn subvolume(&self, path: &str) -> Option<u64> {
+        self.locate(&split(path.as_bytes()).collect()).0.subvolume()
+    }
+
     /// Returns whether a regular file, and not a link to one, stands at `path`.
     pub(crate) fn is_file(&self, path: &str) -> bool {
         self.node(path).is_some_and(|node| node.kind == NodeKind::File)

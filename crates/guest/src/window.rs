@@ -40,7 +40,7 @@ pub(crate) struct Piece {
 
 impl Piece {
     /// Returns where byte `at` of the piece lies on the disk, and how many bytes follow it there.
-    fn place(&self, at: u64) -> (Option<u64>, u64) {
+    pub(crate) fn place(&self, at: u64) -> (Option<u64>, u64) {
         let count = self.columns.len() as u64;
         let (turn, skip) = (at / self.stripe, at % self.stripe);
         let place = self.columns[(turn % count) as usize].map(|column| column + turn / count * self.stripe + skip);
@@ -90,6 +90,11 @@ impl Window {
 
     pub(crate) fn len(&self) -> u64 {
         self.len
+    }
+
+    /// Returns the pieces that the window looks at, and where in them it begins.
+    pub(crate) fn pieces(&self) -> (&[Piece], u64) {
+        (&self.pieces, self.offset)
     }
 
     pub(crate) fn budget(&self) -> &Rc<Budget> {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Each package and the packages of ours that it may use.
-const ALLOWED: [(&str, &[&str]); 14] = [
+const ALLOWED: [(&str, &[&str]); 15] = [
     (
         "molde",
         &[
@@ -28,9 +28,10 @@ const ALLOWED: [(&str, &[&str]); 14] = [
     ),
     ("molde-catalog", &["molde-model"]),
     ("molde-chunks", &["molde-keys", "molde-model"]),
-    ("molde-guest", &["molde-disk"]),
+    ("molde-guest", &["molde-agent", "molde-disk", "molde-nbd"]),
     ("molde-nbd", &["molde-disk"]),
     ("molde-compute", &["molde-model"]),
+    ("molde-agent", &[]),
     ("molde-disk", &[]),
     ("molde-keys", &[]),
     ("molde-model", &[]),

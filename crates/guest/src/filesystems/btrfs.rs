@@ -56,9 +56,7 @@ impl Btrfs {
             return Err("it is larger than the place it lies in".to_owned());
         }
         if le64(&bytes, 0x60) != 0 {
-            window.budget().note(format!(
-                "{device} was not shut down cleanly; what its log holds was not replayed, it was read as it stands."
-            ));
+            window.budget().note_unreplayed(device, " and what its log holds was not replayed");
         }
         let allowance = Rc::new(Allowance::default());
         allowance.grant(CALL_MAX);
@@ -116,6 +114,10 @@ impl Btrfs {
 }
 
 impl Files for Btrfs {
+    fn subvolume(&self) -> Option<u64> {
+        Some(self.number())
+    }
+
     fn stat(&self, path: &[u8]) -> std::result::Result<Option<Node>, String> {
         let Some((_, found)) = self.find(path)? else { return Ok(None) };
         let mode = (found.mode & 0xffff) as u16;

@@ -148,9 +148,7 @@ impl Ext {
                     .note(format!("{device} was not shut down cleanly; its journal was replayed in memory."));
                 return Ok(replayed);
             }
-            window.budget().note(format!(
-                "{device} was not shut down cleanly and its journal cannot be replayed; it was read as it stands."
-            ));
+            window.budget().note_unreplayed(device, " and its journal cannot be replayed");
         }
         load(reader(true))
     }

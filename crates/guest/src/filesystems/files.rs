@@ -58,6 +58,11 @@ pub(crate) trait Files {
     /// Reads the file at `path` from `offset` on: `most` bytes, or fewer where it ends.
     fn read(&self, path: &[u8], offset: u64, most: usize) -> Result<Vec<u8>, String>;
 
+    /// Returns the number of the subvolume, where the file system has subvolumes.
+    fn subvolume(&self) -> Option<u64> {
+        None
+    }
+
     /// Does the same as [`Files::names`], and tells what each name stands for; names that cannot be looked up are left out.
     fn entries(&self, path: &[u8], most: usize) -> Result<Vec<(Vec<u8>, Node)>, String> {
         let base = if path == b"/" { &[][..] } else { path };

@@ -116,9 +116,7 @@ impl Xfs {
             }
             Err(fault) => {
                 let inner = load(true).map_err(|_| fault.to_string())?;
-                budget.note(format!(
-                    "{device} was not shut down cleanly and its log cannot be replayed; it was read as it stands."
-                ));
+                budget.note_unreplayed(device, " and its log cannot be replayed");
                 inner
             }
         };

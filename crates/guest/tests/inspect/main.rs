@@ -10,6 +10,7 @@ mod hives;
 mod hostile;
 mod kernels;
 mod lvm;
+mod micro_vm;
 mod mutation;
 mod packages;
 mod phony;

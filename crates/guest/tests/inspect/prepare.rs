@@ -5,21 +5,24 @@ use std::fs;
 use std::sync::Arc;
 
 use disk::source::Source;
-use guest::{Browser, Choice, InitramfsEntry, PrepareOptions, Prepared, compare, initramfs_segment, prepare};
+use guest::{
+    Browser, Choice, InitramfsEntry, Machine, PrepareOptions, Prepared, compare, initramfs_segment, prepare,
+    prepare_with,
+};
 
 use crate::check::{Files, debian, disk, ids, without_cloud_init};
 use crate::disks::{MIB, Memory, dirty, ext, put, table, tool};
 
 const NOW: u64 = 1_790_000_000;
-const RECORD: &str = "/var/log/molde-prepare.log";
+pub(crate) const RECORD: &str = "/var/log/molde-prepare.log";
 
-fn options(with: &[&str]) -> PrepareOptions {
+pub(crate) fn options(with: &[&str]) -> PrepareOptions {
     let with = with.iter().map(|id| (*id).to_owned()).collect();
     PrepareOptions { choice: Choice { with, ..Choice::default() }, now: NOW, record: true }
 }
 
 /// A Debian as it comes from another hypervisor, with everything wrong that prepare repairs.
-fn broken() -> Files {
+pub(crate) fn broken() -> Files {
     let fstab = "/dev/sda1 / ext4 errors=remount-ro 0 1\n/dev/sdb1 /data xfs defaults 0 2\n";
     let grub = "menuentry x {\n\tlinux /boot/vmlinuz root=/dev/sda1 ro quiet\n\tinitrd /boot/i\n}\n";
     debian(&[
@@ -54,7 +57,7 @@ fn run(disk: Vec<u8>, options: &PrepareOptions) -> Prepared {
     prepare(Arc::new(Memory(disk)), options).unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()))
 }
 
-fn bytes(source: &dyn Source) -> Vec<u8> {
+pub(crate) fn bytes(source: &dyn Source) -> Vec<u8> {
     let mut all = vec![0; usize::try_from(source.len()).unwrap()];
     source.read_at(&mut all, 0).unwrap();
     all
@@ -68,16 +71,9 @@ fn assert_sound(disk: &[u8]) {
     tool("e2fsprogs", "e2fsck", &["-fn", image.to_str().unwrap()], "");
 }
 
-/// Prepares the files and checks what must always hold; returns the disk and what was done.
-fn prepared(files: &Files, options: &PrepareOptions) -> (Vec<u8>, Prepared) {
-    let before = disk(files);
-    let done = run(before.clone(), options);
-    let after = bytes(&done.overlay);
-    assert_sound(&after);
-    assert!(done.after.iter().all(|finding| finding.kind.action != guest::Action::Automatic), "{:#?}", done.after);
-
-    // What differs is what the plan names, the record, and folders that had to be made.
-    let [old, new] = [&before, &after].map(|disk| Browser::open(Arc::new(Memory(disk.clone()))).unwrap());
+/// Asserts that what differs is what the plan names, the record, and folders that had to be made.
+pub(crate) fn assert_planned(before: &[u8], after: &[u8], done: &Prepared) {
+    let [old, new] = [before, after].map(|disk| Browser::open(Arc::new(Memory(disk.to_vec()))).unwrap());
     let changed: BTreeSet<String> =
         compare(&old, &new).unwrap().into_iter().map(|found| found.before.or(found.after).unwrap().path).collect();
     let is_planned = |path: &str| {
@@ -92,7 +88,17 @@ fn prepared(files: &Files, options: &PrepareOptions) -> (Vec<u8>, Prepared) {
     let others: Vec<&String> = changed.iter().filter(|path| !is_planned(path)).collect();
     assert!(others.is_empty(), "not planned and changed: {others:?}");
     assert!(done.plan.changes.iter().all(|change| changed.contains(&change.path)), "{changed:?}");
+}
 
+/// Prepares the files and checks what must always hold; returns the disk and what was done.
+fn prepared(files: &Files, options: &PrepareOptions) -> (Vec<u8>, Prepared) {
+    let before = disk(files);
+    let done = run(before.clone(), options);
+    let after = bytes(&done.overlay);
+    assert_sound(&after);
+    assert!(done.after.iter().all(|finding| finding.kind.action != guest::Action::Automatic), "{:#?}", done.after);
+
+    assert_planned(&before, &after, &done);
     let again = run(after.clone(), options);
     assert!(again.overlay.changes().is_empty() && again.plan.changes.is_empty(), "{:#?}", again.plan.changes);
     (after, done)
@@ -182,11 +188,13 @@ fn what_lies_behind_links_is_repaired_in_its_place() {
 }
 
 #[test]
-fn a_disk_that_was_not_shut_down_is_refused_with_the_way_out() {
+fn without_a_micro_vm_a_disk_that_was_not_shut_down_is_refused_with_the_way_out() {
     let mut disk = table(8, "label: dos\nstart=2048, size=14336, type=83\n");
     put(&mut disk, 1, &dirty());
-    let error = prepare(Arc::new(Memory(disk)), &options(&[])).unwrap_err();
-    assert!(error.to_string().contains("/dev/sda1") && error.hint().is_some(), "{error}: {:?}", error.hint());
+    let machine = Machine { kernels: "/nonexistent".into(), ..Machine::default() };
+    let error = prepare_with(Arc::new(Memory(disk)), &options(&[]), &machine).unwrap_err();
+    assert!(error.to_string().contains("/dev/sda1") && error.to_string().contains("journal"), "{error}");
+    assert!(error.hint().unwrap().contains("linux-image-cloud-amd64"), "{:?}", error.hint());
 }
 
 #[test]

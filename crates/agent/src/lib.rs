@@ -1,0 +1,21 @@
+//! What the micro-VM of prepare is told and what it answers; the program that runs in it is `molde-agent`.
+//!
+//! host: [`Job`] -> bytes in the initramfs -> agent: mounts, checks, changes, unmounts -> [`Answer`] on the second serial port
+//!
+//! Invariants: the agent is given finished bytes and plain paths, never anything to run; it changes nothing where not
+//! all stands as the job says; what it answers is one line, for the host to take as the word of a hostile machine.
+#![forbid(unsafe_code)]
+
+mod answer;
+mod bytes;
+mod job;
+
+pub use answer::{ANSWER_MAX, Answer};
+pub use job::{After, Before, Job, Mount, Operation};
+
+/// Where the job lies in the initramfs.
+pub const JOB: &str = "job";
+/// Folder in the initramfs of the kernel modules, which are called by their number in the order of loading.
+pub const MODULES: &str = "modules";
+/// What a drive is called by its serial number, before its number.
+pub const DRIVE: &str = "molde-";

@@ -1,0 +1,49 @@
+//! `molde-agent`: the only program in the micro-VM of prepare, which the kernel starts as its first process.
+//!
+//! It does the job that lies beside it, answers on the second serial port, and ends the machine. The file systems are an
+//! attacker's: no link is followed, nothing is opened but regular files and folders, nothing is run.
+#![forbid(unsafe_code)]
+
+mod apply;
+mod machine;
+mod root;
+
+use std::fs;
+use std::io::Write;
+
+use agent::{Answer, JOB, Job};
+
+/// Why something was not done: a sentence without its full stop.
+type Outcome<T> = Result<T, String>;
+
+fn main() {
+    // As a program among others it would change the machine of whoever starts it.
+    if std::process::id() != 1 {
+        return;
+    }
+    let answer = match run() {
+        Ok(()) => Answer::Done,
+        Err(why) => Answer::Failed(why),
+    };
+    if let Ok(mut port) = fs::OpenOptions::new().write(true).open("/dev/ttyS1") {
+        // Who does not hear it takes the job for failed.
+        let _ = port.write_all(answer.to_line().as_bytes());
+    }
+    // The port was closed, which waits until all of it was sent.
+    machine::end();
+}
+
+fn run() -> Outcome<()> {
+    machine::start()?;
+    let job = fs::read(format!("/{JOB}")).map_err(|error| format!("the job cannot be read: {error}"))?;
+    let job = Job::parse(&job).ok_or("the job is of another version")?;
+    machine::set_clock(job.now)?;
+    machine::load_modules(job.modules)?;
+    for mount in &job.mounts {
+        let device = machine::drive(mount.drive)?;
+        machine::mount(&device, mount)?;
+        apply::apply(machine::FOLDER, &mount.operations)?;
+        machine::unmount()?;
+    }
+    Ok(())
+}

@@ -1,0 +1,172 @@
+//! Which engine changes which file system: an own writer where there is one that can, else the micro-VM.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use disk::error::{Error, ErrorKind, Result};
+use disk::source::Source;
+
+use super::own::{self, cannot};
+use crate::check::RECORD;
+use crate::fields::{le16, le32};
+use crate::place::{self, Place};
+use crate::plan::{Change, Plan, State};
+use crate::report::{FilesystemKind, Report};
+use crate::vm::{self, Machine};
+use crate::write::{ExtWriter, Overlay};
+
+/// What is to be done.
+pub(super) struct Work<'a> {
+    pub(super) disk: &'a Arc<dyn Source>,
+    pub(super) plan: &'a Plan,
+    pub(super) record: Option<&'a str>,
+    pub(super) now: u64,
+    pub(super) machine: &'a Machine,
+}
+
+/// Who changes a file system.
+enum Engine {
+    /// The own writer of ext, in this range of the disk.
+    Own(Range<u64>),
+    /// The own writer of values of the registry, in an NTFS in this range.
+    Registry(Range<u64>),
+    /// The micro-VM; what the own writer said, if it was asked.
+    Machine(Option<Error>),
+}
+
+/// A file system, its engine and its changes.
+struct Task<'a> {
+    device: &'a str,
+    place: Place,
+    engine: Engine,
+    changes: Vec<&'a Change>,
+    record: Option<&'a str>,
+}
+
+/// Makes all changes of a plan on `overlay`, which has none yet.
+///
+/// # Errors
+///
+/// `overlay` may then hold some of the changes.
+pub(super) fn apply(work: &Work<'_>, overlay: &mut Overlay) -> Result<()> {
+    let mut by_device: BTreeMap<&str, Vec<&Change>> = BTreeMap::new();
+    for change in &work.plan.changes {
+        by_device.entry(&change.device).or_default().push(change);
+    }
+    let devices: Vec<&str> = by_device.keys().copied().collect();
+    let places = place::find(work.disk, &devices)?;
+    let root = work.plan.report.os.as_ref().and_then(|os| os.root.as_deref());
+    let mut tasks = Vec::new();
+    for ((device, changes), place) in by_device.into_iter().zip(places) {
+        let engine = engine(overlay, &place, work.now).map_err(|error| cannot(&format!("change {device}"), &error))?;
+        let record = work.record.filter(|_| root == Some(device));
+        tasks.push(Task { device, place, engine, changes: in_order(&changes), record });
+    }
+    // The machine reads the disk as it was; its file systems are not those of the own writer.
+    let (machines, own): (Vec<_>, Vec<_>) =
+        tasks.into_iter().partition(|task| matches!(task.engine, Engine::Machine(_)));
+    run_machine(work, &machines, overlay)?;
+    for task in own {
+        let done = match task.engine {
+            Engine::Own(range) => own::apply_all(overlay, range, &task.changes, task.record, work.now),
+            Engine::Registry(range) => own::set_values(overlay, work.disk, range, &task.changes, work.now),
+            Engine::Machine(_) => Ok(()),
+        };
+        done.map_err(|error| cannot(&format!("change {}", task.device), &error))?;
+    }
+    Ok(())
+}
+
+fn run_machine(work: &Work<'_>, tasks: &[Task<'_>], overlay: &mut Overlay) -> Result<()> {
+    if tasks.is_empty() {
+        return Ok(());
+    }
+    let mut mounts = Vec::new();
+    for (number, task) in tasks.iter().enumerate() {
+        let log = task.record.map(|text| (work.plan.root_subvolume, RECORD, text));
+        mounts.extend(vm::mounts(number, task.place.kind, &task.changes, log)?);
+    }
+    let places = tasks.iter().map(|task| task.place.clone()).collect();
+    vm::run(work.machine, work.disk, places, mounts, work.now, overlay).map_err(|error| {
+        let devices: Vec<&str> = tasks.iter().map(|task| task.device).collect();
+        let reasons = tasks.iter().filter_map(|task| match &task.engine {
+            Engine::Machine(Some(error)) => Some(format!("{error}; ")),
+            _ => None,
+        });
+        let hint =
+            error.hint().unwrap_or("make the changes that `molde guest prepare --dry-run` shows in the running system");
+        let reasons: String = reasons.collect();
+        Error::new(error.kind(), format!("cannot change {}: {reasons}{error}", devices.join(", "))).with_hint(hint)
+    })
+}
+
+/// Replays in the micro-VM the journals that the readers left out, of file systems that the guest mounts; none where there
+/// are none, or no micro-VM.
+pub(super) fn replay(disk: &Arc<dyn Source>, report: &Report, now: u64, machine: &Machine) -> Result<Option<Overlay>> {
+    let is_mounted =
+        |device: &String| report.filesystems.iter().any(|found| found.device == *device && found.mounted_at.is_some());
+    let devices: Vec<&str> = report.unreplayed.iter().filter(|device| is_mounted(device)).map(String::as_str).collect();
+    if devices.is_empty() {
+        return Ok(None);
+    }
+    let places = place::find(disk, &devices)?;
+    let mut mounts = Vec::new();
+    for (number, place) in places.iter().enumerate() {
+        mounts.extend(vm::mounts(number, place.kind, &[], None)?);
+    }
+    let mut overlay = Overlay::new(Arc::clone(disk));
+    match vm::run(machine, disk, places, mounts, now, &mut overlay) {
+        Ok(()) => Ok(Some(overlay)),
+        // Whether that matters is seen when one of them has to be changed.
+        Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
+        Err(error) => Err(cannot(&format!("replay the journal of {}", devices.join(", ")), &error)),
+    }
+}
+
+fn engine(overlay: &mut Overlay, place: &Place, now: u64) -> Result<Engine> {
+    use FilesystemKind::{Btrfs, Ext2, Ext3, Ext4, Ntfs, Xfs};
+    match place.kind {
+        Xfs | Btrfs => return Ok(Engine::Machine(None)),
+        Ntfs => {
+            let pieces = || Error::unsupported("an NTFS that lies in pieces is not written");
+            return place.range().map(Engine::Registry).ok_or_else(pieces);
+        }
+        Ext2 | Ext3 | Ext4 => {}
+        kind => {
+            return Err(Error::unsupported(format!("there is no writer for {kind}"))
+                .with_hint("make the changes that `molde guest prepare --dry-run` shows in the running system"));
+        }
+    }
+    if is_damaged(overlay, place)? {
+        return Err(Error::refused("the file system is marked as having errors, or was not unmounted cleanly")
+            .with_hint("let e2fsck check the file system"));
+    }
+    let Some(range) = place.range() else { return Ok(Engine::Machine(None)) };
+    match ExtWriter::open(overlay, range.clone(), now) {
+        Ok(_) => Ok(Engine::Own(range)),
+        // Features that are not known here, a journal, files to be deleted: all that a kernel does.
+        Err(error) if matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Refused | ErrorKind::TooLarge) => {
+            Ok(Engine::Machine(Some(error)))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Returns whether an ext needs repair, which neither engine does: a kernel would write to it nevertheless.
+fn is_damaged(overlay: &Overlay, place: &Place) -> Result<bool> {
+    let mut superblock = Vec::new();
+    for (at, count) in place.parts(1024, 1024)? {
+        let filled = superblock.len();
+        superblock.resize(filled + count, 0);
+        overlay.read_at(&mut superblock[filled..], at)?;
+    }
+    let (state, needs_recovery) = (le16(&superblock, 58), le32(&superblock, 96) & 0x4 != 0);
+    Ok(state & 0x2 != 0 || (state & 0x1 == 0 && !needs_recovery))
+}
+
+/// Returns the changes in the order in which they are made: what is put aside takes its rights from a file that goes after.
+fn in_order<'a>(changes: &[&'a Change]) -> Vec<&'a Change> {
+    let (last, first): (Vec<_>, Vec<_>) = changes.iter().copied().partition(|change| change.after == State::Absent);
+    first.into_iter().chain(last).collect()
+}

@@ -1,0 +1,78 @@
+//! The micro-VM: a Linux kernel of the host's distribution changes file systems that no writer here can change.
+//!
+//! volumes (file systems as they lie on the disk) --NBD--> QEMU: qcow2 of what is written <- kernel <- agent <- job
+//! the qcow2 is read afterwards, and what differs goes to the [`Overlay`], at its places on the disk
+//!
+//! The disk is never written. The machine sees volumes only: no partition table, no LVM, no network, nothing of the host.
+//! Invariants: it has a limit of time, of memory and of what it writes; one that hangs is started once more; nothing of
+//! what it wrote is taken unless its agent said that all was done and QEMU ended well.
+
+mod initramfs;
+mod job;
+mod kernel;
+mod machine;
+mod qcow2;
+mod qemu;
+mod volume;
+
+use std::sync::Arc;
+
+use agent::Job;
+use disk::error::{Error, Result};
+use disk::source::Source;
+
+pub(crate) use self::job::mounts;
+pub use self::machine::Machine;
+use self::machine::missing;
+use self::volume::Volume;
+use crate::place::Place;
+use crate::write::Overlay;
+
+/// Most file systems of one run.
+const VOLUMES_MAX: usize = 16;
+/// Longest job: file contents that are written. The machine holds it four times.
+const JOB_MAX: usize = 64 << 20;
+
+/// Runs the `mounts` of a job on file systems of `disk`, of which each is known by its number among `places`; writes to
+/// `overlay` what has changed.
+///
+/// # Errors
+///
+/// Nothing is written to `overlay` by the machine itself; when this fails, `overlay` is to be thrown away.
+pub(crate) fn run(
+    machine: &Machine,
+    disk: &Arc<dyn Source>,
+    places: Vec<Place>,
+    mounts: Vec<agent::Mount>,
+    now: u64,
+    overlay: &mut Overlay,
+) -> Result<()> {
+    if places.len() > VOLUMES_MAX {
+        let told = format!("{} file systems would have to be changed at once; {VOLUMES_MAX} can be", places.len());
+        return Err(Error::unsupported(told));
+    }
+    let kernel = kernel::newest(machine).ok_or_else(|| missing("kernel"))?;
+    let kinds: Vec<&str> = mounts.iter().map(|mount| mount.kind.as_str()).collect();
+    let modules = kernel.modules(&kinds)?;
+    let job = Job { now, modules: modules.len() as u64, mounts }.to_bytes();
+    if job.len() > JOB_MAX {
+        return Err(Error::unsupported(format!("more than {} MiB would be written", JOB_MAX >> 20)));
+    }
+    let initramfs = initramfs::pack(&modules, &job)?;
+    let volumes: Vec<Arc<Volume>> =
+        places.into_iter().map(|place| Arc::new(Volume::new(Arc::clone(disk), place))).collect();
+    let run = || qemu::run(machine, &kernel.image, &initramfs, &volumes);
+    let written = match run() {
+        Err(qemu::Fault::Hung) => run(),
+        ended => ended,
+    };
+    // What could not be read is the cause of all that followed.
+    if let Some(failure) = volumes.iter().find_map(|volume| volume.take_failure()) {
+        return Err(failure);
+    }
+    let written = written.map_err(|fault| fault.into_error(machine))?;
+    for (volume, file) in volumes.iter().zip(&written.files) {
+        qcow2::read_back(volume, file, overlay)?;
+    }
+    Ok(())
+}

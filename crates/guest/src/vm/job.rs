@@ -1,0 +1,95 @@
+//! The changes of a plan as the agent is told them.
+
+use agent::{After, Before, Mount, Operation};
+use disk::error::{Error, Result};
+
+use crate::plan::{Change, State};
+use crate::report::FilesystemKind;
+
+/// Returns the mounts for the changes of one file system, which is drive `number`; `log` is what goes behind a file of
+/// the subvolume it names, or makes it.
+///
+/// # Errors
+///
+/// `Unsupported` for a change that only Molde itself makes.
+pub(crate) fn mounts(
+    number: usize,
+    kind: FilesystemKind,
+    changes: &[&Change],
+    log: Option<(Option<u64>, &str, &str)>,
+) -> Result<Vec<Mount>> {
+    let mut subvolumes: Vec<Option<u64>> = changes.iter().map(|change| change.subvolume).collect();
+    subvolumes.extend(log.map(|(subvolume, _, _)| subvolume));
+    subvolumes.sort_unstable();
+    subvolumes.dedup();
+    if subvolumes.is_empty() {
+        subvolumes.push(None);
+    }
+    let mount = |subvolume: Option<u64>| -> Result<Mount> {
+        let here = changes.iter().filter(|change| change.subvolume == subvolume);
+        let mut operations = here.map(|change| operation(change)).collect::<Result<Vec<_>>>()?;
+        let log = log.filter(|(own, _, _)| *own == subvolume);
+        operations.extend(log.map(|(_, path, text)| Operation {
+            path: path.as_bytes().to_vec(),
+            before: Before::Log,
+            after: After::Appended(text.as_bytes().to_vec()),
+        }));
+        Ok(Mount {
+            drive: number as u64,
+            kind: kernel_name(kind).to_owned(),
+            options: options(kind, subvolume),
+            operations,
+        })
+    };
+    subvolumes.into_iter().map(mount).collect()
+}
+
+/// Returns what the kernel calls `kind`: one driver knows all of ext.
+fn kernel_name(kind: FilesystemKind) -> &'static str {
+    match kind {
+        FilesystemKind::Xfs => "xfs",
+        FilesystemKind::Btrfs => "btrfs",
+        _ => "ext4",
+    }
+}
+
+fn options(kind: FilesystemKind, subvolume: Option<u64>) -> String {
+    match (kind, subvolume) {
+        (FilesystemKind::Btrfs, Some(number)) => format!("subvolid={number}"),
+        // Tables that mkfs left for later are left for later.
+        (FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4, _) => "noinit_itable".to_owned(),
+        _ => String::new(),
+    }
+}
+
+fn operation(change: &Change) -> Result<Operation> {
+    let bytes = |text: &str| text.as_bytes().to_vec();
+    let before = match &change.before {
+        State::Absent => Before::Absent,
+        State::File(content) => Before::File { length: content.len() as u64, sha256: change.before.sha256() },
+        State::Appended(content) => Before::File { length: content.len() as u64, sha256: None },
+        State::Unread { length } => Before::File { length: *length, sha256: None },
+        State::Link(target) => Before::Link(bytes(target)),
+        State::Folder(_) => Before::Folder,
+        State::Values(_) => return Err(unknown(change)),
+    };
+    let after = match &change.after {
+        State::File(content) => After::Content { bytes: content.clone(), like: change.like.as_deref().map(bytes) },
+        State::Appended(content) => After::Appended(content.clone()),
+        State::Link(target) => After::Link(bytes(target)),
+        State::Absent => {
+            let below = match &change.before {
+                State::Folder(below) => below.iter().map(|(path, is_folder)| (bytes(path), *is_folder)).collect(),
+                _ => Vec::new(),
+            };
+            After::Absent(below)
+        }
+        State::Unread { .. } | State::Folder(_) | State::Values(_) => return Err(unknown(change)),
+    };
+    Ok(Operation { path: bytes(&change.inner), before, after })
+}
+
+/// What no plan asks of a micro-VM.
+fn unknown(change: &Change) -> Error {
+    Error::unsupported(format!("a micro-VM cannot {}", change.summary()))
+}

@@ -1,0 +1,37 @@
+//! What the micro-VM is made of, and where that is missing.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use disk::error::Error;
+
+/// What the micro-VM is made of, and how long it may run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Machine {
+    /// QEMU for x86-64.
+    pub qemu: PathBuf,
+    /// Folder of the kernels, `vmlinuz-VERSION`.
+    pub kernels: PathBuf,
+    /// Folder of the modules, in folders called by the version of their kernel.
+    pub modules: PathBuf,
+    /// Longest time of a run.
+    pub time_limit: Duration,
+}
+
+impl Default for Machine {
+    /// QEMU and the newest kernel where Debian installs them; two minutes, of which some three seconds are used.
+    fn default() -> Self {
+        Self {
+            qemu: "qemu-system-x86_64".into(),
+            kernels: "/boot".into(),
+            modules: "/lib/modules".into(),
+            time_limit: Duration::from_secs(120),
+        }
+    }
+}
+
+/// Says that something needs the micro-VM and it cannot be had, with the way out.
+pub(super) fn missing(what: &str) -> Error {
+    Error::unsupported(format!("a micro-VM is needed for it, and there is no {what}"))
+        .with_hint("install the Debian packages qemu-system-x86 and linux-image-cloud-amd64")
+}
