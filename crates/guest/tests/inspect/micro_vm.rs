@@ -4,7 +4,6 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,7 @@ use disk::source::Source;
 use guest::{Browser, Change, Choice, Machine, PrepareOptions, Prepared, prepare, prepare_with};
 
 use crate::check::Files;
-use crate::disks::{MIB, Memory, Node, btrfs, dirty, elf, ext, fixture, put, table, tool, xfs};
+use crate::disks::{MIB, Memory, Node, btrfs, dirty, elf, ext, put, table, tool, xfs};
 use crate::lvm::{HEAD, IDS, group, physical_volume, segment, volume};
 use crate::prepare::{RECORD, assert_planned, broken, bytes, options};
 
@@ -38,10 +37,8 @@ fn made(files: &Files, make: impl FnOnce(&[(&str, Node<'_>)]) -> Vec<u8>) -> Vec
 }
 
 fn run(disk: &[u8], options: &PrepareOptions) -> Prepared {
-    assert!(Path::new("/boot").is_dir(), "install the Debian package linux-image-cloud-amd64");
     let done = prepare(Arc::new(Memory(disk.to_vec())), options);
-    let done = done.unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()));
-    done
+    done.unwrap_or_else(|error| panic!("{error}: {:?}", error.hint()))
 }
 
 /// Prepares `disk` and checks what must always hold; returns the disk as it is then.
@@ -146,7 +143,7 @@ fn micro_vm_changes_the_subvolume_that_is_the_root() {
          cp -a old/. @/ && rm -rf old && mkdir @home/ana && echo stays > @home/ana/kept && chmod 600 @/etc/fstab && \
          setfattr -n security.selinux -v etc_t @/etc/fstab; cd / && umount {at}"
     );
-    if !rustix_is_root() {
+    if !is_root() {
         return;
     }
     tool("btrfs-progs", "sh", &["-ec", &script], "");
@@ -159,7 +156,7 @@ fn micro_vm_changes_the_subvolume_that_is_the_root() {
     assert!(read(&browser, RECORD).contains("edit /etc/fstab\n"));
 }
 
-fn rustix_is_root() -> bool {
+fn is_root() -> bool {
     tool("coreutils", "id", &["-u"], "").trim() == "0"
 }
 
@@ -226,12 +223,16 @@ fn micro_vm_replays_journals() {
     let error = prepare(Arc::new(Memory(hopeless)), &options(&[])).unwrap_err();
     assert!(error.to_string().contains("/dev/sda1"), "{error}");
 
-    let xfs = fixture("xfs-dirty.zst");
-    let done = run(&xfs, &options(&[]));
-    let after = bytes(&done.overlay);
-    assert_xfs_sound(&after);
-    assert_eq!(read(&open(&after), "/etc/hostname").trim_end(), "newer");
-    assert!(!done.overlay.changes().is_empty());
+    // The log of version 4 is not replayed in memory: the mark of its clean end is taken away, so that it is first replayed
+    // by the kernel, and the plan made then.
+    let mut old = made(&broken(), |nodes| xfs(40, &["-m", "crc=0"], nodes));
+    let record = (0..old.len() / 512).find(|at| old[at * 512..].starts_with(&[0xfe, 0xed, 0xba, 0xbe])).unwrap();
+    old[(record + 1) * 512 + 9] ^= 0x20;
+    let before = disk_of(42, &old);
+    assert_eq!(guest::inspect(Arc::new(Memory(before.clone()))).unwrap().unreplayed, ["/dev/sda1"]);
+    let (after, done) = prepared(&before);
+    assert_xfs_sound(&after[MIB..41 * MIB]);
+    assert!(done.plan.report.unreplayed.is_empty());
 }
 
 /// A machine that says nothing is killed and started once more; one that ends without an answer is not believed.
