@@ -1,7 +1,7 @@
 //! What is inside a disk: partitions, file systems and the operating system.
 //!
 //! disk -> partitions -> logical volumes -> file systems (recognised by superblock) -> trees -> OS and boot
-//! -> findings -> plan -> [`Overlay`], in which [`ExtWriter`] or a micro-VM ([`Machine`]) changes files -> changed ranges
+//! -> findings -> plan -> [`Overlay`], in which [`ExtWriter`], [`FatWriter`] or a micro-VM ([`Machine`]) changes files -> changed ranges
 //! only when asked for: the drivers of each kernel, what its initramfs holds, installed packages
 //!
 //! Every byte of the disk is an attacker's. Invariants: nothing is followed out of the guest's own root, every
@@ -48,4 +48,4 @@ pub use report::{
 };
 pub use systems::Extras;
 pub use vm::Machine;
-pub use write::{Attributes, ExtWriter, Overlay};
+pub use write::{Attributes, ExtWriter, FatWriter, Overlay};

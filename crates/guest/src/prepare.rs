@@ -1,6 +1,6 @@
 //! Prepare: makes the changes of a plan on an overlay, and looks again whether they hold.
 //!
-//! disk -> journals that cannot be read are replayed -> plan -> overlay + engines (own writers of ext and of the registry on NTFS, micro-VM)
+//! disk -> journals that cannot be read are replayed -> plan -> overlay + engines (own writers of ext, FAT and the registry on NTFS, micro-VM)
 //! -> examined again: nothing is left to change -> overlay to be stored
 //!
 //! Invariants: the disk itself is never written; whatever fails, there is no overlay, so that nothing is half done; a guest

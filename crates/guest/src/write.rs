@@ -5,9 +5,13 @@
 //! Invariant: the base is never written, and an operation that fails leaves the overlay as it was before.
 
 mod ext;
+mod fat;
 mod ntfs;
 mod overlay;
+mod writer;
 
 pub use ext::{Attributes, ExtWriter};
+pub use fat::FatWriter;
 pub(crate) use ntfs::NtfsWriter;
 pub use overlay::Overlay;
+pub(crate) use writer::{Writer, open};

@@ -27,7 +27,7 @@ pub(super) struct Work<'a> {
 
 /// Who changes a file system.
 enum Engine {
-    /// The own writer of ext, in this range of the disk.
+    /// The own writer of ext or FAT, in this range of the disk.
     Own(Range<u64>),
     /// The own writer of values of the registry, in an NTFS in this range.
     Registry(Range<u64>),
@@ -69,7 +69,9 @@ pub(super) fn apply(work: &Work<'_>, overlay: &mut Overlay) -> Result<()> {
     run_machine(work, &machines, overlay)?;
     for task in own {
         let done = match task.engine {
-            Engine::Own(range) => own::apply_all(overlay, range, &task.changes, task.record, work.now),
+            Engine::Own(range) => {
+                own::apply_all(overlay, (task.place.kind, range), &task.changes, task.record, work.now)
+            }
             Engine::Registry(range) => own::set_values(overlay, work.disk, range, &task.changes, work.now),
             Engine::Machine(_) => Ok(()),
         };
@@ -125,12 +127,13 @@ pub(super) fn replay(disk: &Arc<dyn Source>, report: &Report, now: u64, machine:
 }
 
 fn engine(overlay: &mut Overlay, place: &Place, now: u64) -> Result<Engine> {
-    use FilesystemKind::{Btrfs, Ext2, Ext3, Ext4, Ntfs, Xfs};
+    use FilesystemKind::{Btrfs, Ext2, Ext3, Ext4, Ntfs, Vfat, Xfs};
     match place.kind {
         Xfs | Btrfs => return Ok(Engine::Machine(None)),
-        Ntfs => {
-            let pieces = || Error::unsupported("an NTFS that lies in pieces is not written");
-            return place.range().map(Engine::Registry).ok_or_else(pieces);
+        Ntfs | Vfat => {
+            let pieces = || Error::unsupported(format!("a {} that lies in pieces is not written", place.kind));
+            let engine = if place.kind == Ntfs { Engine::Registry } else { Engine::Own };
+            return place.range().map(engine).ok_or_else(pieces);
         }
         Ext2 | Ext3 | Ext4 => {}
         kind => {

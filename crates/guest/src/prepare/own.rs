@@ -1,4 +1,4 @@
-//! The engines in this process: the own writer of ext2, ext3 and ext4, and that of values of the registry.
+//! The engines in this process: the own writers of ext2, ext3, ext4 and FAT, and that of values of the registry.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,22 +8,24 @@ use disk::source::Source;
 
 use crate::check::RECORD;
 use crate::plan::{Change, State};
-use crate::write::{Attributes, ExtWriter, NtfsWriter, Overlay};
+use crate::report::FilesystemKind;
+use crate::write::{self, Attributes, NtfsWriter, Overlay, Writer};
 
 /// Makes `changes`, in their order, in the file system that lies in `range`; `record` goes to its file.
 pub(super) fn apply_all(
     overlay: &mut Overlay,
-    range: Range<u64>,
+    (kind, range): (FilesystemKind, Range<u64>),
     changes: &[&Change],
     record: Option<&str>,
     now: u64,
 ) -> Result<()> {
-    let mut writer = ExtWriter::open(overlay, range, now)?;
+    let writer = write::open(overlay, kind, range, now)?;
+    let mut writer = writer.ok_or_else(|| Error::unsupported(format!("there is no writer for {kind}")))?;
     for change in changes {
-        apply(&mut writer, change).map_err(|error| cannot(&change.summary(), &error))?;
+        apply(&mut *writer, change).map_err(|error| cannot(&change.summary(), &error))?;
     }
     match record {
-        Some(record) => append(&mut writer, RECORD, record).map_err(|error| cannot(RECORD, &error)),
+        Some(record) => append(&mut *writer, RECORD, record).map_err(|error| cannot(RECORD, &error)),
         None => Ok(()),
     }
 }
@@ -48,7 +50,7 @@ pub(super) fn set_values(
 }
 
 /// Makes one change. What the plan saw is looked at again where it is known, so that nothing else is overwritten.
-fn apply(writer: &mut ExtWriter<'_>, change: &Change) -> Result<()> {
+fn apply(writer: &mut dyn Writer, change: &Change) -> Result<()> {
     let path = change.inner.as_bytes();
     match (&change.before, &change.after) {
         (State::Absent, State::File(bytes)) => {
@@ -84,17 +86,17 @@ fn apply(writer: &mut ExtWriter<'_>, change: &Change) -> Result<()> {
 }
 
 /// Makes the folders that lead to `path`, as far as they are not there.
-fn make_parents(writer: &mut ExtWriter<'_>, path: &[u8]) -> Result<()> {
+fn make_parents(writer: &mut dyn Writer, path: &[u8]) -> Result<()> {
     let ends = path.iter().enumerate().skip(1).filter(|(_, byte)| **byte == b'/').map(|(at, _)| at);
     for end in ends {
         if !writer.exists(&path[..end])? {
-            writer.make_folder(&path[..end], Attributes { mode: 0o755, uid: 0, gid: 0 }, None)?;
+            writer.make_folder(&path[..end], Attributes { mode: 0o755, uid: 0, gid: 0 })?;
         }
     }
     Ok(())
 }
 
-fn append(writer: &mut ExtWriter<'_>, path: &str, text: &str) -> Result<()> {
+fn append(writer: &mut dyn Writer, path: &str, text: &str) -> Result<()> {
     if writer.exists(path.as_bytes())? {
         return writer.append(path.as_bytes(), text.as_bytes());
     }
