@@ -202,7 +202,10 @@ impl Change {
     pub fn diff(&self) -> Option<String> {
         let text = |state: &State| match state {
             State::Absent => Some(String::new()),
-            State::File(bytes) => std::str::from_utf8(bytes).ok().map(str::to_owned),
+            // Programs, such as loaders, are no text whatever their bytes are.
+            State::File(bytes) if bytes.len() as u64 <= CONFIG_MAX => {
+                std::str::from_utf8(bytes).ok().map(str::to_owned)
+            }
             _ => None,
         };
         match &self.after {

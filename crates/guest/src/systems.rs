@@ -9,7 +9,7 @@ use crate::filesystems::open::{Opened, can_be_root, is_readable, open, subvolume
 use crate::os;
 use crate::os::command_line::{self, CommandLine};
 use crate::os::fstab::{self, Entry};
-use crate::report::{Filesystem, FilesystemKind, Os, Report};
+use crate::report::{Filesystem, FilesystemKind, Os, Partition, Report};
 use crate::text::clean;
 use crate::tree::Tree;
 use crate::window::Window;
@@ -20,6 +20,9 @@ const OPENED_MAX: usize = 32;
 const MOUNTS_MAX: usize = 64;
 /// Most systems that are described.
 const SYSTEMS_MAX: usize = 8;
+
+/// Folders that an EFI system partition is mounted on.
+const EFI_MOUNTS: [&str; 3] = ["/efi", "/boot/efi", "/boot"];
 
 /// What is told only when it is asked for, because it takes longer than all the rest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -185,6 +188,29 @@ fn mount_others(root: &mut Root, contents: &[Content], report: &mut Report, is_f
             }
             Err(fault) => tell_unmounted(&content.window, filesystem, &entry.path, &fault),
         }
+    }
+    if is_first {
+        mount_efi(&mut root.tree, contents, report);
+    }
+}
+
+/// Mounts an EFI system partition that fstab does not name, as systemd-gpt-auto-generator(8) does, or where it usually is.
+fn mount_efi(tree: &mut Tree, contents: &[Content], report: &Report) {
+    let is_efi = |filesystem: &Filesystem| {
+        let is_it = |partition: &Partition| partition.esp && Some(partition.number) == filesystem.partition;
+        filesystem.kind == FilesystemKind::Vfat && report.partitions.iter().any(is_it)
+    };
+    let filesystem = |content: &&Content| &report.filesystems[content.index];
+    let mut found = contents.iter().filter(|content| is_efi(filesystem(content)));
+    let (Some(content), None) = (found.next(), found.next()) else { return };
+    let is_free = |path: &&str| tree.is_folder(path) && tree.names(path, 1).is_empty();
+    let Some(path) = EFI_MOUNTS.into_iter().find(is_free) else { return };
+    let Filesystem { kind, device, mounted_at, .. } = filesystem(&content);
+    if mounted_at.is_some() {
+        return;
+    }
+    if let Ok(opened) = open(&content.window, *kind, device, &Subvolume::Default) {
+        tree.mount(path, device, opened.files);
     }
 }
 

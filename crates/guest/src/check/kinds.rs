@@ -28,6 +28,10 @@ kinds! {
         "Install another kernel in the guest: this one starts under Xen only.";
     INITRAMFS_NET = "initramfs-net-rules", BlocksCloud, Automatic,
         "Append an empty file to the initramfs in the place of each rule.";
+    UEFI_FALLBACK = "uefi-fallback-missing", BlocksBoot, Automatic,
+        "Copy the guest's own loader into \\EFI\\BOOT, where firmware looks that knows of no entry.";
+    UEFI_FALLBACK_UNKNOWN = "uefi-fallback-unknown", BlocksBoot, Manual,
+        "Put a loader into \\EFI\\BOOT in the running guest: none is there whose place is known.";
     FSTAB_DEVICE_NAME = "fstab-device-name", BlocksBoot, Automatic,
         "Name the file system by its UUID.";
     FSTAB_MISSING_DEVICE = "fstab-missing-device", BlocksBoot, Automatic,

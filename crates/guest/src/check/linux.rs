@@ -5,6 +5,7 @@ mod caches;
 mod cloud_init;
 mod crypttab;
 mod devices;
+mod efi;
 mod fstab;
 mod identity;
 mod kernels;
@@ -25,6 +26,7 @@ pub(super) fn run(doctor: &mut Doctor<'_>) {
     crypttab::check(doctor);
     boot_lines::check(doctor);
     kernels::check(doctor);
+    efi::check(doctor);
     caches::check(doctor);
     // What cloud-init will do decides how the network is set.
     cloud_init::check(doctor);

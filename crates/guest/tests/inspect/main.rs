@@ -5,6 +5,7 @@
 mod check;
 mod command_lines;
 mod disks;
+mod efi;
 mod families;
 mod hives;
 mod hostile;
