@@ -12,6 +12,8 @@ pub(crate) struct Content {
     pub(crate) window: Window,
     /// Index in [`Report::filesystems`].
     pub(crate) index: usize,
+    /// Whether it lies on a volume with snapshots, which lose what they hold when it is written past them.
+    pub(crate) has_snapshots: bool,
 }
 
 /// Recognises what lies in each place, and tells of it in `report`.
@@ -37,7 +39,9 @@ pub(crate) fn find(disk: &Window, report: &mut Report) -> Vec<Content> {
     let physical: Vec<_> =
         physical.map(|content| (content.window.clone(), report.filesystems[content.index].device.clone())).collect();
     for volume in lvm2::logical_volumes(&physical) {
+        let known = contents.len();
         add(&mut contents, report, volume.window, volume.device, None, |_| false);
+        contents[known..].iter_mut().for_each(|content| content.has_snapshots = volume.has_snapshots);
     }
     contents
 }
@@ -66,7 +70,7 @@ fn add(
         used: found.used,
         mounted_at: None,
     });
-    contents.push(Content { window, index: report.filesystems.len() - 1 });
+    contents.push(Content { window, index: report.filesystems.len() - 1, has_snapshots: false });
 }
 
 /// Adds the note that a file system cannot be read.

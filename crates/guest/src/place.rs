@@ -22,6 +22,8 @@ pub(crate) struct Place {
     /// Where in the pieces it begins.
     offset: u64,
     pub(crate) len: u64,
+    /// Whether it lies on a volume with snapshots, past which it must not be written.
+    pub(crate) has_snapshots: bool,
 }
 
 /// Returns where the file systems on `devices` lie, in the same order.
@@ -38,7 +40,13 @@ pub(crate) fn find(disk: &Arc<dyn Source>, devices: &[&str]) -> Result<Vec<Place
         let content = content.ok_or_else(|| Error::refused(format!("{device} is not there any more")))?;
         let (pieces, offset) = content.window.pieces();
         let kind = report.filesystems[content.index].kind;
-        Ok(Place { kind, pieces: pieces.to_vec(), offset, len: content.window.len() })
+        Ok(Place {
+            kind,
+            pieces: pieces.to_vec(),
+            offset,
+            len: content.window.len(),
+            has_snapshots: content.has_snapshots,
+        })
     };
     devices.iter().map(find).collect()
 }
@@ -87,7 +95,7 @@ mod tests {
             Piece { start: 0, len: 100, stripe: 100, columns: vec![Some(1000)] },
             Piece { start: 100, len: 40, stripe: 10, columns: vec![Some(5000), Some(7000)] },
         ];
-        let place = Place { kind: FilesystemKind::Xfs, pieces, offset: 20, len: 120 };
+        let place = Place { kind: FilesystemKind::Xfs, pieces, offset: 20, len: 120, has_snapshots: false };
         assert_eq!(place.parts(0, 80).unwrap(), [(1020, 80)]);
         assert_eq!(place.parts(70, 45).unwrap(), [(1090, 10), (5000, 10), (7000, 10), (5010, 10), (7010, 5)]);
         assert!(place.parts(100, 21).is_err() && place.parts(u64::MAX, 1).is_err());

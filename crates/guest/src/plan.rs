@@ -8,10 +8,10 @@ use disk::source::Source;
 use sha2::{Digest, Sha256};
 use similar::TextDiff;
 
-use crate::check::{After, Choice, Finding, examine};
+use crate::check::{After, Choice, Finding, RECORD, examine};
 use crate::inspect::open_disk;
 use crate::registry::{ValueChange, ValueData, hive_name};
-use crate::report::Report;
+use crate::report::{FilesystemKind, Report};
 use crate::text::clean;
 use crate::tree::{CONFIG_MAX, Tree};
 
@@ -29,8 +29,19 @@ pub struct Plan {
     pub findings: Vec<Finding>,
     /// What prepare changes, by path.
     pub changes: Vec<Change>,
-    /// The subvolume that holds the root, where its file system has subvolumes.
-    pub(crate) root_subvolume: Option<u64>,
+    /// Where prepare leaves its record, if it can leave one.
+    pub(crate) record: Option<RecordFile>,
+}
+
+/// The file in the guest that tells what prepare did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RecordFile {
+    /// The file system that holds it, as in [`crate::Filesystem::device`].
+    pub(crate) device: String,
+    /// The subvolume of it, by number, where it has subvolumes.
+    pub(crate) subvolume: Option<u64>,
+    /// Path inside that file system or subvolume.
+    pub(crate) inner: String,
 }
 
 /// A change of one path.
@@ -90,13 +101,29 @@ pub fn plan(disk: Arc<dyn Source>, choice: &Choice) -> Result<Plan> {
         budget.note("The examination reached its limit of reads, bytes or time; what is told here is not all.");
     }
     report.notes.extend(budget.take_notes());
-    let root_subvolume = tree.as_ref().and_then(|tree| tree.subvolume("/"));
-    Ok(Plan { report, findings, changes, root_subvolume })
+    let record = tree.as_ref().and_then(|tree| record(tree, &report));
+    Ok(Plan { report, findings, changes, record })
+}
+
+/// Returns where the record goes: where `/var/log` leads to, and nowhere if a file cannot be written there.
+fn record(tree: &Tree, report: &Report) -> Option<RecordFile> {
+    use FilesystemKind::{Btrfs, Ext2, Ext3, Ext4, Xfs};
+    let path = tree.resolve_parent(RECORD);
+    let is_free = tree.is_writable(&path) && (tree.is_file(&path) || tree.node(&path).is_none());
+    let (device, inner) = tree.place(&path);
+    let kind = report.filesystems.iter().find(|filesystem| filesystem.device == device)?.kind;
+    let is_kept = is_free && matches!(kind, Ext2 | Ext3 | Ext4 | Xfs | Btrfs);
+    is_kept.then(|| RecordFile { device, subvolume: tree.subvolume(&path), inner })
 }
 
 fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
     let mut changes = Vec::new();
     for (path, after) in drafted {
+        if !tree.is_writable(&path) {
+            let path = clean(path.as_bytes());
+            tree.note(format!("{path} is left as it is: what leads to it is no folder, or it is a pipe or a device."));
+            continue;
+        }
         let (device, inner) = tree.place(&path);
         let subvolume = tree.subvolume(&path);
         let before = before(tree, &path, &after);

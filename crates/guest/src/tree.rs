@@ -192,6 +192,13 @@ impl Tree {
         path.rmatch_indices('/').find_map(place).unwrap_or_else(|| path.to_owned())
     }
 
+    /// Returns whether something can be put at `path`, to which no link leads but one that is broken: folders or nothing on
+    /// the way, and no pipe or device at its end.
+    pub(crate) fn is_writable(&self, path: &str) -> bool {
+        let mut above = path.match_indices('/').map(|(at, _)| &path[..at]);
+        above.all(|folder| self.node(folder).is_none_or(|node| node.kind == NodeKind::Folder)) && !self.is_special(path)
+    }
+
     /// Reads the first `most` bytes of the regular file at `path`.
     pub(crate) fn head(&self, path: &str, most: usize) -> Option<Vec<u8>> {
         let place = self.find(path, true).filter(|place| place.node.kind == NodeKind::File)?;

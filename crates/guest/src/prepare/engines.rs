@@ -8,10 +8,9 @@ use disk::error::{Error, ErrorKind, Result};
 use disk::source::Source;
 
 use super::own::{self, cannot};
-use crate::check::RECORD;
 use crate::fields::{le16, le32};
 use crate::place::{self, Place};
-use crate::plan::{Change, Plan, State};
+use crate::plan::{Change, Plan, RecordFile, State};
 use crate::report::{FilesystemKind, Report};
 use crate::vm::{self, Machine};
 use crate::write::{ExtWriter, Overlay};
@@ -41,7 +40,8 @@ struct Task<'a> {
     place: Place,
     engine: Engine,
     changes: Vec<&'a Change>,
-    record: Option<&'a str>,
+    /// The record that is left here, and where.
+    record: Option<(&'a RecordFile, &'a str)>,
 }
 
 /// Makes all changes of a plan on `overlay`, which has none yet.
@@ -54,18 +54,30 @@ pub(super) fn apply(work: &Work<'_>, overlay: &mut Overlay) -> Result<()> {
     for change in &work.plan.changes {
         by_device.entry(&change.device).or_default().push(change);
     }
+    let record = work.plan.record.as_ref().zip(work.record);
+    if let Some((file, _)) = record {
+        by_device.entry(&file.device).or_default();
+    }
     let devices: Vec<&str> = by_device.keys().copied().collect();
     let places = place::find(work.disk, &devices)?;
-    let root = work.plan.report.os.as_ref().and_then(|os| os.root.as_deref());
     let mut tasks = Vec::new();
     for ((device, changes), place) in by_device.into_iter().zip(places) {
-        let engine = engine(overlay, &place, work.now).map_err(|error| cannot(&format!("change {device}"), &error))?;
-        let record = work.record.filter(|_| root == Some(device));
+        let engine = match engine(overlay, &place, work.now) {
+            Ok(engine) => engine,
+            // The record alone is not worth refusing the guest.
+            Err(error) if changes.is_empty() && error.kind() != ErrorKind::Io => continue,
+            Err(error) => return Err(cannot(&format!("change {device}"), &error)),
+        };
+        let record = record.filter(|(file, _)| file.device == device);
         tasks.push(Task { device, place, engine, changes: in_order(&changes), record });
     }
     // The machine reads the disk as it was; its file systems are not those of the own writer.
-    let (machines, own): (Vec<_>, Vec<_>) =
+    let (mut machines, own): (Vec<_>, Vec<_>) =
         tasks.into_iter().partition(|task| matches!(task.engine, Engine::Machine(_)));
+    // Nor is it worth starting the machine.
+    if machines.iter().all(|task| task.changes.is_empty()) {
+        machines.clear();
+    }
     run_machine(work, &machines, overlay)?;
     for task in own {
         let done = match task.engine {
@@ -86,8 +98,7 @@ fn run_machine(work: &Work<'_>, tasks: &[Task<'_>], overlay: &mut Overlay) -> Re
     }
     let mut mounts = Vec::new();
     for (number, task) in tasks.iter().enumerate() {
-        let log = task.record.map(|text| (work.plan.root_subvolume, RECORD, text));
-        mounts.extend(vm::mounts(number, task.place.kind, &task.changes, log)?);
+        mounts.extend(vm::mounts(number, task.place.kind, &task.changes, task.record)?);
     }
     let places = tasks.iter().map(|task| task.place.clone()).collect();
     vm::run(work.machine, work.disk, places, mounts, work.now, overlay).map_err(|error| {
@@ -112,7 +123,11 @@ pub(super) fn replay(disk: &Arc<dyn Source>, report: &Report, now: u64, machine:
     if devices.is_empty() {
         return Ok(None);
     }
-    let places = place::find(disk, &devices)?;
+    let mut places = place::find(disk, &devices)?;
+    places.retain(|place| !place.has_snapshots);
+    if places.is_empty() {
+        return Ok(None);
+    }
     let mut mounts = Vec::new();
     for (number, place) in places.iter().enumerate() {
         mounts.extend(vm::mounts(number, place.kind, &[], None)?);
@@ -128,6 +143,10 @@ pub(super) fn replay(disk: &Arc<dyn Source>, report: &Report, now: u64, machine:
 
 fn engine(overlay: &mut Overlay, place: &Place, now: u64) -> Result<Engine> {
     use FilesystemKind::{Btrfs, Ext2, Ext3, Ext4, Ntfs, Vfat, Xfs};
+    if place.has_snapshots {
+        return Err(Error::refused("its logical volume has LVM snapshots, which would lose what they keep")
+            .with_hint("remove the snapshots (`lvremove`) or merge them (`lvconvert --merge`) in the running system"));
+    }
     match place.kind {
         Xfs | Btrfs => return Ok(Engine::Machine(None)),
         Ntfs | Vfat => {

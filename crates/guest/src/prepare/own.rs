@@ -6,8 +6,7 @@ use std::sync::Arc;
 use disk::error::{Error, Result};
 use disk::source::Source;
 
-use crate::check::RECORD;
-use crate::plan::{Change, State};
+use crate::plan::{Change, RecordFile, State};
 use crate::report::FilesystemKind;
 use crate::write::{self, Attributes, NtfsWriter, Overlay, Writer};
 
@@ -16,7 +15,7 @@ pub(super) fn apply_all(
     overlay: &mut Overlay,
     (kind, range): (FilesystemKind, Range<u64>),
     changes: &[&Change],
-    record: Option<&str>,
+    record: Option<(&RecordFile, &str)>,
     now: u64,
 ) -> Result<()> {
     let writer = write::open(overlay, kind, range, now)?;
@@ -25,7 +24,7 @@ pub(super) fn apply_all(
         apply(&mut *writer, change).map_err(|error| cannot(&change.summary(), &error))?;
     }
     match record {
-        Some(record) => append(&mut *writer, RECORD, record).map_err(|error| cannot(RECORD, &error)),
+        Some((file, text)) => append(&mut *writer, &file.inner, text).map_err(|error| cannot(&file.inner, &error)),
         None => Ok(()),
     }
 }

@@ -3,11 +3,11 @@
 use agent::{After, Before, Mount, Operation};
 use disk::error::{Error, Result};
 
-use crate::plan::{Change, State};
+use crate::plan::{Change, RecordFile, State};
 use crate::report::FilesystemKind;
 
-/// Returns the mounts for the changes of one file system, which is drive `number`; `log` is what goes behind a file of
-/// the subvolume it names, or makes it.
+/// Returns the mounts for the changes of one file system, which is drive `number`; `record` is what goes behind
+/// its file, or makes it.
 ///
 /// # Errors
 ///
@@ -16,10 +16,10 @@ pub(crate) fn mounts(
     number: usize,
     kind: FilesystemKind,
     changes: &[&Change],
-    log: Option<(Option<u64>, &str, &str)>,
+    record: Option<(&RecordFile, &str)>,
 ) -> Result<Vec<Mount>> {
     let mut subvolumes: Vec<Option<u64>> = changes.iter().map(|change| change.subvolume).collect();
-    subvolumes.extend(log.map(|(subvolume, _, _)| subvolume));
+    subvolumes.extend(record.map(|(file, _)| file.subvolume));
     subvolumes.sort_unstable();
     subvolumes.dedup();
     if subvolumes.is_empty() {
@@ -28,9 +28,9 @@ pub(crate) fn mounts(
     let mount = |subvolume: Option<u64>| -> Result<Mount> {
         let here = changes.iter().filter(|change| change.subvolume == subvolume);
         let mut operations = here.map(|change| operation(change)).collect::<Result<Vec<_>>>()?;
-        let log = log.filter(|(own, _, _)| *own == subvolume);
-        operations.extend(log.map(|(_, path, text)| Operation {
-            path: path.as_bytes().to_vec(),
+        let record = record.filter(|(file, _)| file.subvolume == subvolume);
+        operations.extend(record.map(|(file, text)| Operation {
+            path: file.inner.as_bytes().to_vec(),
             before: Before::Log,
             after: After::Appended(text.as_bytes().to_vec()),
         }));

@@ -23,6 +23,8 @@ pub(crate) struct LogicalVolume {
     /// Its name in the guest: `/dev/mapper/group-volume`.
     pub(crate) device: String,
     pub(crate) window: Window,
+    /// Whether a snapshot keeps the blocks of it that change, which nothing but the device-mapper sees to.
+    pub(crate) has_snapshots: bool,
 }
 
 /// Returns the device-mapper's name for a volume of a group: dashes inside are doubled.

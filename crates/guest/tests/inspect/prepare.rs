@@ -11,7 +11,7 @@ use guest::{
 };
 
 use crate::check::{Files, debian, disk, ids, without_cloud_init};
-use crate::disks::{MIB, Memory, dirty, ext, put, table, tool};
+use crate::disks::{MIB, Memory, Node, dirty, ext, put, table, text, tool};
 
 const NOW: u64 = 1_790_000_000;
 pub(crate) const RECORD: &str = "/var/log/molde-prepare.log";
@@ -187,6 +187,46 @@ fn what_lies_behind_links_is_repaired_in_its_place() {
     assert!(browser.entry("/srv/units/cloud-init.target.wants/cloud-init.service", false).is_some());
 }
 
+/// The record goes to the `/var` that the guest mounts, and not below it where nobody would see it.
+#[test]
+fn the_record_goes_to_the_file_system_of_var() {
+    let mut disk = table(12, "label: dos\nstart=2048, size=10240, type=83\nstart=12288, size=10240, type=83\n");
+    let root = [
+        ("etc/os-release", text("ID=debian\n")),
+        ("etc/fstab", text("/dev/sda1 / ext4 defaults 0 1\nLABEL=var /var ext4 defaults 0 2\n")),
+        ("etc/machine-id", text("0123456789abcdef0123456789abcdef\n")),
+        ("var", Node::Folder),
+    ];
+    put(&mut disk, 1, &ext(5, &["-t", "ext4"], &root));
+    put(&mut disk, 6, &ext(5, &["-t", "ext4", "-L", "var"], &[("lib", Node::Folder)]));
+    let done = run(disk, &options(&[]));
+    let after = bytes(&done.overlay);
+    let folder = tempfile::tempdir().unwrap();
+    for (at, is_there) in [(1, false), (6, true)] {
+        let image = folder.path().join("image");
+        fs::write(&image, &after[at * MIB..(at + 5) * MIB]).unwrap();
+        tool("e2fsprogs", "e2fsck", &["-fn", image.to_str().unwrap()], "");
+        let listed = tool("e2fsprogs", "debugfs", &["-R", "ls -l /log", image.to_str().unwrap()], "");
+        assert_eq!(listed.contains("molde-prepare.log"), is_there, "{listed}");
+    }
+}
+
+/// What cannot be changed where it stands is told, and the rest is repaired all the same.
+#[test]
+fn a_link_that_leads_nowhere_is_left_and_the_rest_repaired() {
+    let mut files = broken();
+    files.insert("etc/systemd/system".to_owned(), "-> /srv/nowhere".to_owned());
+    files.insert("var/log".to_owned(), "-> /srv/nowhere".to_owned());
+    let before = disk(&files);
+    let done = run(before.clone(), &options(&[]));
+    let after = bytes(&done.overlay);
+    assert_sound(&after);
+    assert_planned(&before, &after, &done);
+    assert!(!done.plan.changes.is_empty() && done.plan.changes.iter().all(|change| !change.path.contains("systemd")));
+    let told = "/etc/systemd/system/cloud-init.target.wants/cloud-init.service is left as it is";
+    assert!(done.plan.report.notes.iter().any(|note| note.starts_with(told)), "{:?}", done.plan.report.notes);
+}
+
 #[test]
 fn without_a_micro_vm_a_disk_that_was_not_shut_down_is_refused_with_the_way_out() {
     let mut disk = table(8, "label: dos\nstart=2048, size=14336, type=83\n");
@@ -227,8 +267,8 @@ fn a_full_disk_is_refused_and_nothing_is_half_done() {
 #[test]
 fn without_a_partition_table_too() {
     let nodes = [
-        ("etc/os-release", crate::disks::text("ID=debian\n")),
-        ("etc/machine-id", crate::disks::text("0123456789abcdef0123456789abcdef\n")),
+        ("etc/os-release", text("ID=debian\n")),
+        ("etc/machine-id", text("0123456789abcdef0123456789abcdef\n")),
     ];
     let done = run(ext(4, &["-t", "ext4"], &nodes), &options(&[]));
     assert_eq!(done.plan.changes.iter().map(guest::Change::summary).collect::<Vec<_>>(), ["empty /etc/machine-id"]);

@@ -1,11 +1,13 @@
 //! Logical volumes of LVM2: linear, striped, on several physical volumes, with parts that are not there, and hostile.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use guest::{FilesystemKind, Report};
+use guest::{FilesystemKind, Report, inspect, prepare};
 
-use crate::disks::{MIB, Node, assert_note, debian, elf, ext, fat, fixture, put, report, table, text, xfs};
+use crate::disks::{MIB, Memory, Node, assert_note, debian, elf, ext, fat, fixture, put, report, table, text, xfs};
 use crate::lvm::{HEAD, IDS, group, grouped, physical_volume, pvck, seal_area, segment, volume};
+use crate::prepare::options;
 
 /// Puts `content` on extents of 1 MiB of a physical volume.
 fn lay(physical: &mut [u8], extent: usize, content: &[u8]) {
@@ -205,6 +207,36 @@ fn other_kinds_are_refused() {
     let found: Vec<_> = report.filesystems.iter().map(|found| found.device.as_str()).collect();
     assert_eq!(found, ["/dev/sda", "/dev/mapper/vg-base"]);
     assert_eq!(report.notes.len(), 6, "{:?}", report.notes);
+}
+
+/// Blocks that change are kept for a snapshot by the device-mapper alone: what is written past it would show in the snapshot.
+#[test]
+fn a_volume_with_snapshots_is_not_written() {
+    let of_snapshot = |store: &str| {
+        let text = format!(
+            "start_extent = 0\nextent_count = 1\n\ntype = \"snapshot\"\nchunk_size = 8\norigin = \"root\"\n{store} = \"snap\"\n"
+        );
+        volume("shot", &[text]).replace(", \"VISIBLE\"", "")
+    };
+    let nodes =
+        [("etc/os-release", text("ID=debian\n")), ("etc/machine-id", text("0123456789abcdef0123456789abcdef\n"))];
+    let root = ext(5, &["-t", "ext4"], &nodes);
+    let with = |more: &str| {
+        let volumes =
+            [volume("root", &[segment(0, 5, &[("pv0", 0)])]), volume("snap", &[segment(0, 1, &[("pv0", 5)])])];
+        let text = group("vg", &[(IDS[0], 8)], &(volumes.concat() + more));
+        let mut physical = physical_volume(IDS[0], 8, &text, 512);
+        lay(&mut physical, 0, &root);
+        Arc::new(Memory(physical))
+    };
+    assert_eq!(prepare(with(""), &options(&[])).unwrap().plan.changes.len(), 1);
+    let refused = prepare(with(&of_snapshot("cow_store")), &options(&[])).unwrap_err();
+    assert!(refused.to_string().contains("/dev/mapper/vg-root: its logical volume has LVM snapshots"), "{refused}");
+    assert!(refused.hint().unwrap().contains("lvremove"));
+    // While a snapshot is merged, what the guest sees lies in part in the snapshot.
+    let report = inspect(with(&of_snapshot("merging_store"))).unwrap();
+    assert!(report.os.is_none());
+    assert_note(&report, "volume root of the group vg cannot be read: a snapshot is being merged into it");
 }
 
 #[test]

@@ -24,8 +24,17 @@ pub(super) struct Group {
     /// By the names that segments use.
     members: HashMap<String, Member>,
     volumes: Vec<Volume>,
-    /// Volumes that hold what a snapshot keeps, which is no file system.
-    snapshots: Vec<String>,
+    snapshots: Vec<Snapshot>,
+}
+
+/// A volume as it was at another time.
+struct Snapshot {
+    /// The volume it was made of.
+    origin: String,
+    /// The volume that holds the blocks it keeps, which is no file system.
+    store: String,
+    /// Whether its blocks are on the way back into the origin, which holds old ones until then.
+    is_merging: bool,
 }
 
 /// A physical volume as the group knows it.
@@ -73,7 +82,7 @@ impl Group {
                 .map(|(name, member)| Ok((name.to_owned(), Member::read(member)?)))
                 .collect::<Result<_, String>>()?,
             volumes: volumes.map(|(name, volume)| Volume::read(name, volume)).collect::<Result<_, String>>()?,
-            snapshots: group.sections_of("logical_volumes").flat_map(|(_, volume)| stores(volume)).collect(),
+            snapshots: group.sections_of("logical_volumes").flat_map(|(_, volume)| snapshots(volume)).collect(),
         })
     }
 
@@ -87,8 +96,14 @@ impl Group {
                 continue;
             }
             let name = &volume.name;
+            let is_origin = |snapshot: &&Snapshot| snapshot.origin == *name;
             let pieces = match mapped {
-                Ok(_) if self.snapshots.contains(name) => Err("it is a snapshot".to_owned()),
+                Ok(_) if self.snapshots.iter().any(|snapshot| snapshot.store == *name) => {
+                    Err("it is a snapshot".to_owned())
+                }
+                Ok(_) if self.snapshots.iter().filter(is_origin).any(|snapshot| snapshot.is_merging) => {
+                    Err("a snapshot is being merged into it".to_owned())
+                }
                 mapped => mapped,
             };
             match pieces {
@@ -103,7 +118,11 @@ impl Group {
                     let list = if columns.all(Option::is_some) { &mut whole } else { &mut partial };
                     if is_there { list } else { &mut lost }.push(name.as_str());
                     if is_there {
-                        found.push(LogicalVolume { device: device(&self.name, name), window: disk.of_pieces(pieces) });
+                        found.push(LogicalVolume {
+                            device: device(&self.name, name),
+                            window: disk.of_pieces(pieces),
+                            has_snapshots: self.snapshots.iter().any(|snapshot| is_origin(&snapshot)),
+                        });
                     }
                 }
             }
@@ -235,13 +254,18 @@ impl Segment {
     }
 }
 
-/// Returns the volumes that a snapshot among the segments of `volume` keeps its blocks in.
-fn stores(volume: &Section<'_>) -> Vec<String> {
-    let snapshots = volume.sections().filter(|(_, segment)| segment.text("type") == Ok("snapshot"));
-    snapshots
-        .filter_map(|(_, segment)| segment.text("cow_store").or_else(|_| segment.text("merging_store")).ok())
-        .map(str::to_owned)
-        .collect()
+/// Returns the snapshots among the segments of `volume`.
+fn snapshots(volume: &Section<'_>) -> Vec<Snapshot> {
+    let segments = volume.sections().filter(|(_, segment)| segment.text("type") == Ok("snapshot"));
+    let read = |segment: &Section<'_>| {
+        let merging = segment.text("merging_store").ok();
+        Some(Snapshot {
+            origin: segment.text("origin").ok()?.to_owned(),
+            store: merging.or_else(|| segment.text("cow_store").ok())?.to_owned(),
+            is_merging: merging.is_some(),
+        })
+    };
+    segments.filter_map(|(_, segment)| read(segment)).collect()
 }
 
 /// Returns `name` if lvm(8) allows it for a group or a volume.
