@@ -137,6 +137,21 @@ fn fstab_gets_uuids_and_loses_what_is_not_there() {
     check(debian(&[("etc/fstab", wrong)]), &expected[..1], "etc/fstab", &format!("UUID={UUID} / ext4 defaults 0 1"));
 }
 
+/// Without a volume group on the disk, a name of the device-mapper is that of something else, unless crypttab opens it.
+#[test]
+fn fstab_loses_volumes_of_other_disks() {
+    let before = format!(
+        "UUID={UUID} / ext4 defaults 0 1\n/dev/mapper/data-lv /data xfs defaults 0 0\n/dev/mapper/safe /safe ext4 defaults 0 0\n\
+         /dev/mapper/gone /gone ext4 defaults 0 0\n/dev/mapper/usb /usb ext4 nofail 0 0\n/dev/md/0 /md ext4 defaults 0 0\n"
+    );
+    let after = before
+        .replace("/dev/mapper/data", "# molde: not in this image: /dev/mapper/data")
+        .replace("/dev/mapper/gone", "# molde: not in this image: /dev/mapper/gone");
+    let crypttab = "safe /var/safe.img none luks\ngone /dev/sdb1 none luks\n";
+    let files = debian(&[("etc/fstab", &before), ("etc/crypttab", crypttab)]);
+    check(files, &["fstab-missing-device", "crypttab-missing-device"], "etc/fstab", &after);
+}
+
 #[test]
 fn one_repair_alone_or_all_but_one() {
     let before = "/dev/sda1 / ext4\n/dev/sdb1 /more ext4\n";

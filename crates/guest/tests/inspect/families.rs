@@ -162,6 +162,7 @@ fn centos_7_with_ifcfg() {
     let disk = phony::centos7();
     let found = [
         "fstab-device-name",
+        "fstab-missing-device",
         "root-by-name",
         "initramfs-lacks-virtio",
         "network-static",

@@ -266,10 +266,8 @@ fn a_full_disk_is_refused_and_nothing_is_half_done() {
 
 #[test]
 fn without_a_partition_table_too() {
-    let nodes = [
-        ("etc/os-release", text("ID=debian\n")),
-        ("etc/machine-id", text("0123456789abcdef0123456789abcdef\n")),
-    ];
+    let nodes =
+        [("etc/os-release", text("ID=debian\n")), ("etc/machine-id", text("0123456789abcdef0123456789abcdef\n"))];
     let done = run(ext(4, &["-t", "ext4"], &nodes), &options(&[]));
     assert_eq!(done.plan.changes.iter().map(guest::Change::summary).collect::<Vec<_>>(), ["empty /etc/machine-id"]);
     let browser = Browser::open(Arc::new(done.overlay)).unwrap();

@@ -2,7 +2,7 @@
 
 use crate::check::doctor::Doctor;
 use crate::os::fstab::Spec;
-use crate::report::Filesystem;
+use crate::report::{Filesystem, FilesystemKind};
 
 /// What a device name leads to.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +47,34 @@ impl Doctor<'_> {
         if begins(&STABLE) {
             return found().map_or(Meaning::Missing, Meaning::Stable);
         }
-        if begins(&HARDWARE) { Meaning::Missing } else { Meaning::Other }
+        if begins(&HARDWARE) { Meaning::Missing } else { self.mapped(device).unwrap_or(Meaning::Other) }
+    }
+
+    /// Returns what a name of the device-mapper means; none where it is not one.
+    fn mapped(&self, device: &str) -> Option<Meaning<'_>> {
+        let name = device.strip_prefix("/dev/mapper/")?;
+        if let Some(found) = self.report.filesystems.iter().find(|found| found.device == device) {
+            return Some(Meaning::Stable(found));
+        }
+        if let Some(beneath) = self.encrypted(name) {
+            let is_mapped = beneath.starts_with("/dev/mapper/");
+            let is_missing = !is_mapped && self.meaning(&beneath) == Meaning::Missing;
+            return Some(if is_missing { Meaning::Missing } else { Meaning::Other });
+        }
+        // A group of this disk may have volumes that are not read here. Without one, the name is that of a volume, a RAID of
+        // the firmware or a path to storage that other hardware has.
+        let has_groups = self.report.filesystems.iter().any(|found| found.kind == FilesystemKind::Lvm2);
+        Some(if has_groups { Meaning::Other } else { Meaning::Missing })
+    }
+
+    /// Returns what lies below the encrypted device that crypttab(5) calls `name`.
+    fn encrypted(&self, name: &str) -> Option<String> {
+        let text = self.draft.text("/etc/crypttab")?;
+        let beneath = |line: &str| {
+            let mut fields = line.split_ascii_whitespace();
+            (fields.next()? == name).then(|| fields.next().map(str::to_owned))?
+        };
+        text.lines().find_map(beneath)
     }
 
     /// Returns the root file system.
