@@ -20,6 +20,9 @@ pub(crate) fn print(output: Output, found: &Value) -> Result<()> {
             for kernel in os["kernels"].as_array().into_iter().flatten() {
                 line(&format!("  kernel        {}", text(kernel)))?;
             }
+            for network in os["networks"].as_array().into_iter().flatten() {
+                line(&format!("  network       {}", adapter(network)))?;
+            }
             let cloud = match &os["cloud_init"] {
                 Value::Null => "absent".to_owned(),
                 found if found["disabled"] == true => format!("{}, disabled", text(&found["version"])),
@@ -57,4 +60,16 @@ pub(crate) fn print(output: Output, found: &Value) -> Result<()> {
         line(&format!("note: {}", text(note)))?;
     }
     Ok(())
+}
+
+/// Says how an adapter is set up, such as `eth0 10.0.0.2/24 by ifupdown`.
+fn adapter(network: &Value) -> String {
+    let text = |value: &Value| plain(value.as_str().unwrap_or("any"));
+    let addresses = network["addresses"].as_array().into_iter().flatten().map(text);
+    let automatic = (network["automatic"] == true).then(|| "automatic".to_owned());
+    let mut settings: Vec<String> = automatic.into_iter().chain(addresses).collect();
+    if settings.is_empty() {
+        settings.push("no address".to_owned());
+    }
+    format!("{} {} by {}", text(&network["name"]), settings.join(", "), text(&network["stack"]))
 }

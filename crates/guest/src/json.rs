@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::check::{Finding, Severity};
 use crate::plan::{Change, Plan, State};
 use crate::registry::{ValueChange, ValueData};
-use crate::report::{Filesystem, Os, Partition, PartitionTable, Report, Windows};
+use crate::report::{Filesystem, Network, Os, Partition, PartitionTable, Report, Windows};
 
 impl Report {
     /// Returns the report as JSON.
@@ -106,12 +106,26 @@ fn os(os: &Os) -> Value {
         "hostname": os.hostname,
         "package_manager": os.package_manager,
         "kernels": os.kernels,
+        "network_stacks": os.network_stacks.iter().map(|stack| stack.as_str()).collect::<Vec<_>>(),
+        "networks": os.networks.iter().map(network).collect::<Vec<_>>(),
         "cloud_init": os.cloud_init.as_ref().map(|found| json!({
             "version": found.version,
             "disabled": found.disabled,
             "datasources": found.datasources,
         })),
         "windows": os.windows.as_deref().map(windows),
+    })
+}
+
+fn network(found: &Network) -> Value {
+    json!({
+        "stack": found.stack.as_str(),
+        "file": found.file,
+        "name": found.name,
+        "mac": found.mac,
+        "automatic": found.is_automatic,
+        "addresses": found.addresses,
+        "gateway": found.gateway,
     })
 }
 

@@ -43,8 +43,9 @@ pub use inspect::{inspect, inspect_with};
 pub use plan::{Change, Plan, State, plan};
 pub use prepare::{PrepareOptions, Prepared, prepare, prepare_with};
 pub use report::{
-    Boot, CloudInit, CloudbaseInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Os, OsKind,
-    Package, Partition, PartitionTable, Report, Windows, WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume,
+    Boot, CloudInit, CloudbaseInit, Driver, DriverState, Filesystem, FilesystemKind, Initramfs, Kernel, Network,
+    NetworkStack, Os, OsKind, Package, Partition, PartitionTable, Report, Windows, WindowsAdapter, WindowsProgram,
+    WindowsService, WindowsVolume,
 };
 pub use systems::Extras;
 pub use vm::Machine;

@@ -7,6 +7,7 @@ pub(crate) mod command_line;
 mod drivers;
 pub(crate) mod fstab;
 mod kernels;
+mod networks;
 pub(crate) mod packages;
 mod release;
 pub(crate) mod windows;
@@ -32,6 +33,8 @@ pub(crate) fn describe(tree: &Tree) -> Os {
         hostname: read_hostname(tree),
         package_manager: packages::manager(tree).map(str::to_owned),
         kernels: kernels::read(tree),
+        network_stacks: networks::stacks(tree),
+        networks: networks::read(tree),
         cloud_init: cloud_init::read(tree),
         ..Os::new(OsKind::Linux)
     }

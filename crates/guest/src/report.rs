@@ -4,11 +4,13 @@
 //! may be printed to a terminal as it is.
 
 mod kernel;
+mod network;
 mod windows;
 
 use std::fmt;
 
 pub use kernel::{Driver, DriverState, Initramfs, Kernel};
+pub use network::{Network, NetworkStack};
 pub use windows::{CloudbaseInit, Windows, WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume};
 
 /// All that was found on one disk.
@@ -177,6 +179,10 @@ pub struct Os {
     pub kernels: Vec<String>,
     /// What each kernel that can be started has of drivers, newest last; empty unless it was asked for.
     pub boot_kernels: Vec<Kernel>,
+    /// What sets up network adapters and is installed.
+    pub network_stacks: Vec<NetworkStack>,
+    /// What their files say of each adapter but the loopback.
+    pub networks: Vec<Network>,
     /// cloud-init; none where it is not installed.
     pub cloud_init: Option<CloudInit>,
     /// Installed packages, sorted by name; empty unless they were asked for.
@@ -198,6 +204,8 @@ impl Os {
             package_manager: None,
             kernels: Vec::new(),
             boot_kernels: Vec::new(),
+            network_stacks: Vec::new(),
+            networks: Vec::new(),
             cloud_init: None,
             packages: Vec::new(),
             windows: None,

@@ -71,6 +71,13 @@ pub(crate) fn word(text: &str) -> Option<&str> {
     ((1..=TEXT_MAX).contains(&text.len()) && text.bytes().all(is_letter)).then_some(text)
 }
 
+/// Returns key and value of `KEY=value` as shells read it, without quotes and blanks around; none for comments.
+pub(crate) fn assignment(line: &str) -> Option<(&str, &str)> {
+    let (key, value) = line.trim().split_once('=')?;
+    let key = key.strip_prefix("export ").unwrap_or(key).trim();
+    (!key.starts_with(['#', ';'])).then(|| (key, value.trim().trim_matches(['"', '\''])))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -94,5 +101,13 @@ mod tests {
         for bad in ["", "a..b", "-a", "root:$6$salt", "a b", "a\u{1b}[0m", ".", &"a".repeat(64)] {
             assert_eq!(hostname(bad), None, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn assignments_lose_their_quotes() {
+        assert_eq!(assignment(" BOOTPROTO='static' "), Some(("BOOTPROTO", "static")));
+        assert_eq!(assignment("export A=\"b c\""), Some(("A", "b c")));
+        assert_eq!(assignment("#A=b"), None);
+        assert_eq!(assignment("text"), None);
     }
 }

@@ -50,13 +50,6 @@ pub(super) fn edit_words(line: &str, mut edit: impl FnMut(&str) -> Line) -> Stri
     result
 }
 
-/// Returns key and value of `KEY=value` as shells read it, without quotes and blanks around; none for comments.
-pub(super) fn assignment(line: &str) -> Option<(&str, &str)> {
-    let (key, value) = line.trim().split_once('=')?;
-    let key = key.strip_prefix("export ").unwrap_or(key).trim();
-    (!key.starts_with(['#', ';'])).then(|| (key, value.trim().trim_matches(['"', '\''])))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,13 +77,5 @@ mod tests {
         assert_eq!(edit_words("\tlinux  a x y\tz ", change), "\tlinux  a yy\tz ");
         assert_eq!(edit_words("x", change), "");
         assert_eq!(edit_words("", change), "");
-    }
-
-    #[test]
-    fn assignments_lose_their_quotes() {
-        assert_eq!(assignment(" BOOTPROTO='static' "), Some(("BOOTPROTO", "static")));
-        assert_eq!(assignment("export A=\"b c\""), Some(("A", "b c")));
-        assert_eq!(assignment("#A=b"), None);
-        assert_eq!(assignment("text"), None);
     }
 }

@@ -43,6 +43,22 @@ fn examined(disk: &[u8]) -> Plan {
     plan(Arc::new(Memory(disk.to_vec())), &Choice::default()).unwrap()
 }
 
+/// Says how adapters are set up: each stack that is there, then each file in the words of its stack.
+fn networks(report: &Report) -> String {
+    let os = report.os.as_ref().unwrap();
+    let stacks = os.network_stacks.iter().map(|stack| stack.as_str());
+    let adapter = |network: &guest::Network| {
+        let name = network.name.as_deref().unwrap_or("any");
+        let how = if network.is_automatic { "automatic".to_owned() } else { network.addresses.join("+") };
+        format!("{} {name} {how} {}", network.stack.as_str(), network.mac.as_deref().unwrap_or("-"))
+    };
+    format!(
+        "{}: {}",
+        stacks.collect::<Vec<_>>().join(" "),
+        os.networks.iter().map(adapter).collect::<Vec<_>>().join("; ")
+    )
+}
+
 /// Asserts what is told of a disk, and what is found on it.
 #[track_caller]
 fn check(disk: &[u8], expected: &str, findings: &[&str]) -> Plan {
@@ -145,7 +161,8 @@ fn ubuntu_with_netplan() {
         "machine-id",
         "serial-console-missing",
     ];
-    check(&disk, "ubuntu 22.04 on /dev/sda3, jammy, apt, both by grub2", &found);
+    let plan = check(&disk, "ubuntu 22.04 on /dev/sda3, jammy, apt, both by grub2", &found);
+    assert_eq!(networks(&plan.report), "netplan: netplan ens160 192.168.7.20/24 -");
     let after = prepared(&disk);
     assert!(after["/boot/grub/grub.cfg"].contains("net.ifnames=0 console=tty0 console=ttyS0,115200\n"));
     assert_eq!(
@@ -173,7 +190,8 @@ fn centos_7_with_ifcfg() {
         "machine-id",
         "serial-console-missing",
     ];
-    check(&disk, "centos 7 on /dev/sda2, c7.example.org, yum, bios by grub2", &found);
+    let plan = check(&disk, "centos 7 on /dev/sda2, c7.example.org, yum, bios by grub2", &found);
+    assert_eq!(networks(&plan.report), ": ifcfg ens192 10.7.0.9 00:50:56:00:00:07");
     let after = prepared(&disk);
     let adapter = "TYPE=Ethernet\nBOOTPROTO=dhcp\nNAME=ens192\nDEVICE=ens192\nONBOOT=yes\n";
     assert_eq!(after["/etc/sysconfig/network-scripts/ifcfg-ens192"], adapter);
@@ -198,7 +216,8 @@ fn centos_6_with_grub_1() {
         "resolv-conf-static",
         "serial-console-missing",
     ];
-    check(&disk, "centos 6.10 on /dev/sda1, c6, yum, bios by grub1", &found);
+    let plan = check(&disk, "centos 6.10 on /dev/sda1, c6, yum, bios by grub1", &found);
+    assert_eq!(networks(&plan.report), ": ifcfg eth0 10.6.0.9 00:50:56:00:00:06");
     let after = prepared(&disk);
     let fstab = "UUID=66666666-3333-4333-8333-333333333306 / ext4 defaults 1 1\ntmpfs /dev/shm tmpfs defaults 0 0\n\
                  UUID=66666666-6666-6666-6666-666666666666 swap swap defaults 0 0\n";
@@ -219,7 +238,8 @@ fn alpine_with_extlinux() {
         "ssh-host-keys-kept",
         "serial-console-missing",
     ];
-    check(&disk, "alpine 3.19.1 on /dev/sda1, alp, apk, neither by syslinux", &found);
+    let plan = check(&disk, "alpine 3.19.1 on /dev/sda1, alp, apk, neither by syslinux", &found);
+    assert_eq!(networks(&plan.report), ": ifupdown eth0 10.3.0.9 -");
     let after = prepared(&disk);
     assert_eq!(
         after["/etc/network/interfaces"],

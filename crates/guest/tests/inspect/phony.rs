@@ -87,6 +87,7 @@ pub(crate) fn ubuntu() -> Vec<u8> {
         ("boot/efi/", ""),
         ("boot/grub/grub.cfg", &grub),
         ("etc/default/grub", "GRUB_CMDLINE_LINUX_DEFAULT=\"\"\nGRUB_CMDLINE_LINUX=\"net.ifnames=0\"\n"),
+        ("usr/sbin/netplan", ""),
         ("etc/netplan/00-installer-config.yaml", "# This is the network config written by 'subiquity'\nnetwork:\n  ethernets:\n    ens160:\n      addresses: [192.168.7.20/24]\n      nameservers: {addresses: [192.168.7.1]}\n      routes: [{to: default, via: 192.168.7.1}]\n  version: 2\n"),
         ("etc/cloud/cloud.cfg", "datasource_list: [ NoCloud, ConfigDrive, OpenStack, None ]\n"),
         ("etc/cloud/cloud.cfg.d/99-installer.cfg", "datasource:\n  None: {metadata: {instance-id: 1234}}\ndatasource_list: [None]\n"),

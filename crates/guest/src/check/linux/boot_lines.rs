@@ -6,6 +6,7 @@ use crate::check::doctor::{Doctor, at_line};
 use crate::check::finding::{Evidence, Kind};
 use crate::check::kinds::{CLOUD_INIT_DISABLED, CLOUD_INIT_NETWORK, RESUME_MISSING, ROOT_BY_NAME, SERIAL_CONSOLE};
 use crate::check::lines::{self, Line};
+use crate::text::assignment;
 
 /// Configuration files of loaders.
 const LOADERS: [&str; 12] = [
@@ -84,7 +85,7 @@ fn fit(text: &str) -> Option<String> {
 
 /// Returns whether a line makes grub-mkconfig name the root by its device.
 fn is_uuid_off(path: &str, line: &str) -> bool {
-    path == "/etc/default/grub" && lines::assignment(line) == Some(("GRUB_DISABLE_LINUX_UUID", "true"))
+    path == "/etc/default/grub" && assignment(line) == Some(("GRUB_DISABLE_LINUX_UUID", "true"))
 }
 
 /// Adds what is found on the lines, and returns what is to be repaired.

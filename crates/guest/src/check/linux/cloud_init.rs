@@ -8,6 +8,7 @@ use crate::check::kinds::{
     CLOUD_INIT_DATASOURCE, CLOUD_INIT_DISABLED, CLOUD_INIT_INSTANCE, CLOUD_INIT_MISSING, CLOUD_INIT_NETWORK,
 };
 use crate::check::lines::{self, Line, MARK};
+use crate::text::assignment;
 
 const CONFIG: &str = "/etc/cloud/cloud.cfg";
 const DROP_INS: &str = "/etc/cloud/cloud.cfg.d";
@@ -68,7 +69,7 @@ fn check_unit(doctor: &mut Doctor<'_>, path: &str, name: &str) {
         doctor.draft.remove(&masked);
     }
     let Some(text) = doctor.draft.text(path) else { return };
-    let wanted = text.lines().filter_map(lines::assignment).filter(|(key, _)| *key == "WantedBy");
+    let wanted = text.lines().filter_map(assignment).filter(|(key, _)| *key == "WantedBy");
     // A unit has a name, never a path (systemd.unit(5)): another folder is not for cloud-init to choose.
     let targets: Vec<String> = wanted
         .flat_map(|(_, value)| value.split_ascii_whitespace())

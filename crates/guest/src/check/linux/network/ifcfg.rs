@@ -2,7 +2,8 @@
 
 use super::{Settings, judge, keep};
 use crate::check::doctor::{Doctor, at_line};
-use crate::check::lines::{self, Line, assignment};
+use crate::check::lines::{self, Line};
+use crate::text::assignment;
 
 const FOLDERS: [&str; 2] = ["/etc/sysconfig/network-scripts", "/etc/sysconfig/network"];
 /// Where Red Hat keeps a gateway for all adapters, and SUSE its routes.

@@ -2,7 +2,8 @@
 
 use super::{Settings, judge, keep};
 use crate::check::doctor::{Doctor, at_line};
-use crate::check::lines::{self, Line, assignment};
+use crate::check::lines::{self, Line};
+use crate::text::assignment;
 
 const FOLDER: &str = "/etc/NetworkManager/system-connections";
 

@@ -3,7 +3,7 @@
 use super::{Settings, judge, keep};
 use crate::check::doctor::{Doctor, at_line};
 use crate::check::kinds::NETWORK_MAC;
-use crate::check::lines::assignment;
+use crate::text::assignment;
 
 const FOLDER: &str = "/etc/systemd/network";
 const SAVED: &str = ".molde-saved";
