@@ -5,6 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use md5::{Digest, Md5};
+use tempfile::TempDir;
 
 use crate::{Random, tool};
 
@@ -14,6 +15,8 @@ const PARTITION: u64 = MIB;
 
 /// What `/etc/hostname` in the disk of [`linux`] says.
 pub const HOSTNAME: &str = "seeded";
+/// What `/etc/machine-id` holds after a first start.
+const STARTED: &str = "0123456789abcdef0123456789abcdef\n";
 
 /// Writes a raw disk of `mib` MiB to `path`: an MBR and an ext4 file system with what an inspection looks for and a
 /// third of the disk as incompressible data, followed by holes. Prepare leaves it as it is.
@@ -23,10 +26,32 @@ pub fn linux(path: &Path, mib: u64, seed: u64) {
 
 /// Does the same for a system that was started already, so that prepare has something to do.
 pub fn started(path: &Path, mib: u64, seed: u64) {
-    system(path, mib, seed, "0123456789abcdef0123456789abcdef\n");
+    system(path, mib, seed, STARTED);
+}
+
+/// Writes the system of [`started`] to `path` on btrfs, which only a kernel changes: a raw disk of 112 MiB.
+pub fn started_on_btrfs(path: &Path, seed: u64) {
+    const MIB_OF_DISK: u64 = 112;
+    let root = tree(4, seed, STARTED);
+    divide(path, MIB_OF_DISK);
+    let volume = path.with_extension("btrfs");
+    File::create(&volume).unwrap().set_len(MIB_OF_DISK * MIB - PARTITION).unwrap();
+    tool("mkfs.btrfs", ["-q", "--rootdir", root.path().to_str().unwrap(), volume.to_str().unwrap()]);
+    let (from, to) = (format!("if={}", volume.display()), format!("of={}", path.display()));
+    tool("dd", [&from, &to, "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none"]);
+    fs::remove_file(volume).unwrap();
 }
 
 fn system(path: &Path, mib: u64, seed: u64, machine_id: &str) {
+    let root = tree(mib, seed, machine_id);
+    divide(path, mib);
+    let offset = format!("offset={PARTITION}");
+    let (root, blocks) = (root.path().to_str().unwrap(), format!("{}k", (mib * MIB - PARTITION) / 1024));
+    tool("mke2fs", ["-q", "-t", "ext4", "-E", &offset, "-d", root, path.to_str().unwrap(), &blocks]);
+}
+
+/// Makes the folder that the root of the system becomes, for a disk of `mib` MiB.
+fn tree(mib: u64, seed: u64, machine_id: &str) -> TempDir {
     let root = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
         let path = root.path().join(name);
@@ -39,15 +64,14 @@ fn system(path: &Path, mib: u64, seed: u64, machine_id: &str) {
     write("usr/bin/bash", &elf_x86_64());
     write("var/data", &Random::new(seed).bytes((mib * MIB / 3) as usize));
     write("var/text", "the same line again and again\n".repeat(20_000).as_bytes());
+    root
+}
+
+/// Makes a raw disk of `mib` MiB with one partition.
+fn divide(path: &Path, mib: u64) {
     File::create(path).unwrap().set_len(mib * MIB).unwrap();
-    let layout = root.path().join("layout");
-    fs::write(&layout, "label: dos\nstart=2048, type=83, bootable\n").unwrap();
-    let script = format!("sfdisk --quiet '{}' < '{}'", path.display(), layout.display());
+    let script = format!("echo 'start=2048, type=83, bootable' | sfdisk --quiet --label dos '{}'", path.display());
     tool("sh", ["-c", &script]);
-    fs::remove_file(layout).unwrap();
-    let offset = format!("offset={PARTITION}");
-    let (root, blocks) = (root.path().to_str().unwrap(), format!("{}k", (mib * MIB - PARTITION) / 1024));
-    tool("mke2fs", ["-q", "-t", "ext4", "-E", &offset, "-d", root, path.to_str().unwrap(), &blocks]);
 }
 
 /// Writes a raw disk of `mib` MiB with a boot signature and `data` incompressible bytes spread over it.

@@ -29,6 +29,8 @@ pub struct Options {
     pub abort_at: Option<String>,
     /// The data directory, where it is not to be a new one.
     pub data: Option<PathBuf>,
+    /// Where the server looks for programs, where it is not to find all.
+    pub path: Option<PathBuf>,
 }
 
 /// A server, and a folder for the test's files. Both are gone when the value is dropped.
@@ -68,6 +70,9 @@ impl Molde {
         let log = OpenOptions::new().create(true).append(true).open(self.log_path()).unwrap();
         let mut serve = self.command(["serve", "--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0", "--data"]);
         serve.arg(&self.data).arg("--config").arg(self.file("molde.toml")).stdout(Stdio::piped()).stderr(log);
+        if let Some(path) = &self.options.path {
+            serve.env("PATH", path);
+        }
         if let Some(place) = &self.options.abort_at {
             serve.args(["--abort-at", place]);
         }

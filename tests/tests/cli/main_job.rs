@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use tests::{Molde, disks, tool};
+use tests::{Molde, Options, disks, tool};
 
 #[test]
 fn a_disk_goes_in_as_vmdk_and_comes_out_as_the_same_qcow2() {
@@ -99,6 +99,40 @@ fn a_guest_is_prepared_on_the_way_and_that_can_be_undone() {
     assert!(molde.cli(["image", "report", "web"]).ok().contains(", and undone since\n"));
     let wrong = ["image", "create", "bad", "--from", "images/disk.vmdk", "--repair-with", "everything"];
     assert!(molde.cli(wrong).refused().contains("no finding `everything`"));
+}
+
+/// What only a kernel changes is changed in a micro-VM, and left as it was with the reason where there is none.
+#[test]
+fn a_guest_on_btrfs_is_prepared_where_there_is_a_micro_vm() {
+    let folder = tempfile::tempdir().unwrap();
+    let raw = folder.path().join("disk.raw");
+    disks::started_on_btrfs(&raw, 6);
+    let made = |molde: &Molde| {
+        molde.make_bucket("images");
+        molde.cli(["object", "put", "images/disk.raw", raw.to_str().unwrap()]).ok();
+        let made = molde.cli_json(["image", "create", "web", "--from", "images/disk.raw", "--wait"]);
+        assert_eq!(made["status"], "active", "{made}");
+        (made["molde:prepare"].clone(), molde.cli_json(["image", "report", "web"]))
+    };
+    let molde = Molde::start();
+    let (state, kept) = made(&molde);
+    assert_eq!(state, "prepared", "{kept}");
+    assert!(kept["changed_bytes"].as_u64().is_some_and(|bytes| (4096..4 << 20).contains(&bytes)), "{kept}");
+    let saved = molde.file("saved.raw");
+    molde.cli(["image", "save", "web", saved.to_str().unwrap()]).ok();
+    let differs = molde.cli(["guest", "diff", raw.to_str().unwrap(), saved.to_str().unwrap()]);
+    assert_eq!(differs.stdout, "* /etc/machine-id\n+ /var/log\n+ /var/log/molde-prepare.log\n", "{differs}");
+
+    let bare = Molde::start_with(Options { path: Some(folder.path().into()), ..Options::default() });
+    let (state, kept) = made(&bare);
+    assert_eq!(state, "refused", "{kept}");
+    let reason = kept["reason"].as_str().unwrap();
+    assert!(
+        reason.contains("/dev/sda1") && reason.contains("micro-VM") && reason.contains("qemu-system-x86"),
+        "{reason}"
+    );
+    bare.cli(["image", "save", "web", saved.to_str().unwrap(), "--force"]).ok();
+    assert_eq!(disks::md5_of(&saved), disks::md5_of(&raw));
 }
 
 #[test]

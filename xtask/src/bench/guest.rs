@@ -11,11 +11,13 @@ use anyhow::{Context as _, Result, ensure};
 
 use super::measure::{Run, measure, median};
 use crate::command::capture;
+use crate::demo::server::Server;
 use crate::{demo, guests, packages, workspace};
 
 /// What is aimed at, in seconds and bytes.
 const INSPECT: f64 = 0.05;
 const CHECK: f64 = 0.1;
+const FROM_AFAR: f64 = 1.0;
 const PREPARE: f64 = 0.5;
 const CHANGED: u64 = 1 << 20;
 
@@ -39,6 +41,10 @@ pub(super) fn run(molde: &Path, runs: u32, only: Option<&str>) -> Result<()> {
     let mut measured = 0;
     for format in ["raw", "qcow2", "vmdk"].into_iter().filter(|format| wanted(&format!("inspect check {format}"))) {
         bench.look(&debian, format)?;
+        measured += 1;
+    }
+    if wanted("inspect check far") {
+        bench.look_from_afar(&debian)?;
         measured += 1;
     }
     if wanted("prepare") {
@@ -79,6 +85,48 @@ impl Bench<'_> {
         let [inspect, check, virt] = self.in_turn([&molde("inspect"), &molde("check"), &virt], || Ok(()))?;
         print_line(&format!("inspect {format}"), &inspect, INSPECT, &virt);
         print_line(&format!("check {format}"), &check, CHECK, &virt);
+        Ok(())
+    }
+
+    /// Inspection and check of an image by a server that keeps its chunks in a bucket of another one, and has read none.
+    fn look_from_afar(&self, debian: &demo::DemoDisk) -> Result<()> {
+        let shelf = Server::start(self.molde, &self.folder.join("shelf"))?;
+        capture(&mut shelf.command(&["bucket", "create", "chunks"]))?;
+        let known: serde_json::Value = serde_json::from_slice(&fs::read(shelf.data().join("credentials.json"))?)?;
+        let word = |name: &str| known[name].as_str().with_context(|| format!("credentials.json has no {name}"));
+        let key = self.folder.join("key");
+        fs::write(&key, word("secret_key")?)?;
+        let config = format!(
+            "[store]\nurl = \"s3://chunks\"\nendpoint = \"{}\"\nregion = \"{}\"\naccess_key = \"{}\"\nsecret_key_file = {key:?}\n",
+            shelf.s3,
+            word("region")?,
+            word("access_key")?
+        );
+        let data = self.folder.join("far");
+        let start = || Server::start_with(self.molde, &data, &config);
+        let mut server = start()?;
+        let disk = debian.vmdk.display().to_string();
+        capture(&mut server.command(&["image", "create", "debian", "--file", &disk, "--no-prepare", "--wait"]))?;
+        let credentials = data.join("credentials.json");
+        let mut measured = [Vec::new(), Vec::new()];
+        for round in 0..=self.runs {
+            for (verb, runs) in ["inspect", "check"].into_iter().zip(&mut measured) {
+                server.stop()?;
+                fs::remove_dir_all(data.join("cache"))?;
+                server = start()?;
+                let mut command = Command::new("sh");
+                command.args(["-c", "\"$@\"; test $? -le 1", "sh"]).arg(self.molde);
+                command.args(["image", verb, "debian", "--json", "--credentials"]).arg(&credentials);
+                let run = measure(&command, &self.folder.join("time"))?;
+                if round > 0 {
+                    runs.push(run);
+                }
+            }
+        }
+        for (verb, runs) in ["inspect", "check"].into_iter().zip(&measured) {
+            let wall = median(runs, |run| run.wall_seconds);
+            println!("{:<16} {wall:>8.3} {FROM_AFAR:>7.2}", format!("{verb} far"));
+        }
         Ok(())
     }
 

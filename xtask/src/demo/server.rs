@@ -32,10 +32,18 @@ pub(crate) struct Server {
 impl Server {
     /// Starts the server on the new directory `data`, with free ports, and waits until it is ready.
     pub(crate) fn start(binary: &Path, data: &Path) -> Result<Server> {
+        Self::start_with(binary, data, "")
+    }
+
+    /// Starts it with `config` as its `molde.toml`.
+    pub(crate) fn start_with(binary: &Path, data: &Path, config: &str) -> Result<Server> {
         fs::create_dir_all(data).with_context(|| format!("cannot create {}", data.display()))?;
         let log = File::create(log_of(data)).context("cannot create the server's log")?;
+        let told = data.with_extension("toml");
+        fs::write(&told, config).with_context(|| format!("cannot write {}", told.display()))?;
         let mut command = Command::new(binary);
-        command.arg("serve").arg("--data").arg(data).args(["--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0"]);
+        command.arg("serve").arg("--data").arg(data).arg("--config").arg(told);
+        command.args(["--listen", "127.0.0.1:0", "--s3-listen", "127.0.0.1:0"]);
         // A group of its own: Ctrl-C is heard here first, and the server is then stopped in order.
         command.process_group(0).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);
         let mut child = command.spawn().with_context(|| format!("cannot start `{} serve`", binary.display()))?;
