@@ -6,8 +6,10 @@ mod compare;
 mod prepare;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use disk::Source;
 
 use crate::disk_file::{DiskFile, Input};
 use crate::error::{Failure, Result};
@@ -56,11 +58,19 @@ struct From {
 
 impl From {
     /// Opens the disk and gives it to `look`.
-    fn look<T>(&self, look: impl FnOnce(std::sync::Arc<dyn disk::Source>) -> disk::error::Result<T>) -> Result<T> {
+    fn look<T>(&self, look: impl FnOnce(Arc<dyn Source>) -> disk::error::Result<T>) -> Result<T> {
         let file = DiskFile::find(&self.file)?;
-        look(self.input.open(&file)?.disk)
-            .map_err(|error| Failure::new(format!("cannot look inside `{}`", file.name())).caused_by(&error))
+        look_inside(&file, self.input.open(&file)?.disk, look)
     }
+}
+
+/// Gives the disk that was opened from `file` to `look`.
+fn look_inside<T>(
+    file: &DiskFile,
+    disk: Arc<dyn Source>,
+    look: impl FnOnce(Arc<dyn Source>) -> disk::error::Result<T>,
+) -> Result<T> {
+    look(disk).map_err(|error| Failure::new(format!("cannot look inside `{}`", file.name())).caused_by(&error))
 }
 
 impl Guest {

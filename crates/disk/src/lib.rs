@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod appliance;
+pub mod backing;
 pub mod check;
 pub mod compare;
 pub mod convert;
@@ -22,6 +23,7 @@ pub mod map;
 pub mod open;
 pub mod options;
 pub mod output;
+pub mod overlay;
 pub mod probe;
 pub mod source;
 pub mod write;
@@ -44,6 +46,7 @@ mod wrap;
 mod zeros;
 
 pub use appliance::Appliance;
+pub use backing::Backing;
 pub use check::{CheckOptions, Damage, Report, check};
 pub use compare::{COMPARED_BLOCK, CompareOptions, Comparison, compare};
 pub use convert::{ConvertOptions, Converted, convert, convert_to_stream, write_in_order, write_to_file};
@@ -61,6 +64,7 @@ pub use open::open;
 pub use opened::Opened;
 pub use options::WriteOptions;
 pub use output::{Output, Stream};
+pub use overlay::write_overlay;
 pub use probe::{confirm, probe};
 pub use source::{Extent, ExtentKind, Source};
 pub use wrap::{UnpackLimits, Unpacker, is_wrapper, seekable, unpack};

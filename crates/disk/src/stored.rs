@@ -1,5 +1,6 @@
 //! Which units of a disk (clusters, blocks, grains) a layout stores, and where: those that hold any data, in order.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -7,6 +8,7 @@ use uuid::{Builder, Uuid};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::{ExtentKind, Source};
+use crate::zeros::is_zero;
 
 /// The map of a disk has at most this many runs of stored units, which take 16 bytes each: 128 MiB in all.
 const MAX_RUNS: usize = 8 << 20;
@@ -33,18 +35,34 @@ impl Stored {
     pub(crate) fn new(disk: Arc<dyn Source>, unit_size: u64) -> Result<Self> {
         let len = disk.len();
         let mut map = Self { disk, unit_size, runs: Vec::new(), total: 0 };
-        let (mut offset, mut next) = (0, 0);
+        let mut offset = 0;
         while offset < len {
             let extent = map.disk.extent_at(offset)?;
             if extent.kind == ExtentKind::Data {
-                let first = (offset / unit_size).max(next);
-                let end = extent.end().div_ceil(unit_size);
-                if first < end {
-                    map.push(first, end - first)?;
-                    next = end;
-                }
+                map.touch(&(offset..extent.end()))?;
             }
             offset = extent.end();
+        }
+        Ok(map)
+    }
+
+    /// Takes the units of `disk` of which any byte lies in `ranges`, which are in order; zeros or not.
+    pub(crate) fn touched(disk: Arc<dyn Source>, unit_size: u64, ranges: &[Range<u64>]) -> Result<Self> {
+        let mut map = Self { disk, unit_size, runs: Vec::new(), total: 0 };
+        ranges.iter().try_for_each(|range| map.touch(range))?;
+        Ok(map)
+    }
+
+    /// Returns those of these units that hold anything but zeros; for that they are read.
+    pub(crate) fn without_zeros(&self) -> Result<Self> {
+        let disk = Arc::clone(&self.disk);
+        let mut map = Self { disk, unit_size: self.unit_size, runs: Vec::new(), total: 0 };
+        let mut bytes = vec![0; self.unit_size as usize];
+        for number in 0..self.total {
+            self.read(&mut bytes, number * self.unit_size)?;
+            if !is_zero(&bytes) {
+                map.push(self.locate(number).0, 1)?;
+            }
         }
         Ok(map)
     }
@@ -56,8 +74,20 @@ impl Stored {
         Self { disk, unit_size, runs, total }
     }
 
+    /// Stores the units of which any byte lies in `range`, which does not begin before one that was stored already.
+    fn touch(&mut self, range: &Range<u64>) -> Result<()> {
+        let first = (range.start / self.unit_size).max(self.end());
+        let end = range.end.div_ceil(self.unit_size);
+        if first < end { self.push(first, end - first) } else { Ok(()) }
+    }
+
+    /// Returns the number of the unit after the last one that is stored.
+    fn end(&self) -> u64 {
+        self.runs.last().map_or(0, |last| last.unit + (self.total - last.before))
+    }
+
     fn push(&mut self, unit: u64, count: u64) -> Result<()> {
-        let adjoins = self.runs.last().is_some_and(|last| last.unit + (self.total - last.before) == unit);
+        let adjoins = !self.runs.is_empty() && self.end() == unit;
         if !adjoins {
             if self.runs.len() == MAX_RUNS {
                 return Err(Error::new(ErrorKind::TooLarge, format!("the disk has more than {MAX_RUNS} runs of data"))

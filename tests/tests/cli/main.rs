@@ -6,6 +6,7 @@ mod disk_files;
 mod files;
 mod main_job;
 mod once;
+mod overlays;
 mod remote_disks;
 mod resuming;
 mod transfers;

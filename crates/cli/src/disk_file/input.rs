@@ -58,6 +58,11 @@ impl Input {
         Ok(given.with_unlock_limits(UnlockLimits { memory, time }))
     }
 
+    /// Returns the other files of the same disk.
+    pub(crate) fn others(&self) -> &[PathBuf] {
+        &self.extent
+    }
+
     /// Returns whether a passphrase was given.
     pub(super) fn has_passphrase(&self) -> bool {
         self.passphrase_file.is_some()
@@ -122,6 +127,14 @@ impl DiskFile {
             Self::Named(path) => path.display().to_string(),
             Self::Spooled(_) => "-".to_owned(),
             Self::Remote(remote) => remote.name().to_owned(),
+        }
+    }
+
+    /// Returns the path that was named, if it is that of a local file.
+    pub(crate) fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Named(path) => Some(path),
+            Self::Spooled(_) | Self::Remote(_) => None,
         }
     }
 

@@ -1,23 +1,29 @@
 //! `molde guest prepare`: repairs a guest, into a new file.
 
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
-use disk::{ConvertOptions, CopyOptions, Deny, Format, Origin, WriteOptions};
-use guest::{Change, Choice, Finding, Plan, PrepareOptions};
+use disk::{Backing, ConvertOptions, CopyOptions, Deny, ErrorKind, Format, Opened, Origin, Source, WriteOptions};
+use guest::{Change, Choice, Finding, Plan, PrepareOptions, Prepared};
 use serde_json::json;
 
-use super::From;
+use super::{From, look_inside};
+use crate::disk_file::DiskFile;
 use crate::error::{Failure, Result};
 use crate::findings::{print_finding, print_notes};
-use crate::output::{Output, line, print_json};
+use crate::output::{Output, line, plain, print_json};
 use crate::progress;
+
+/// What can be done where no overlay can be written.
+const WHOLE: &str = "write a whole file instead: leave out --overlay";
 
 /// Makes the guest start elsewhere and fit for a cloud: writes the changed disk to a new file.
 ///
-/// The file that is read is not changed. Without --dry-run a new file has to be named.
+/// The file that is read is not changed. Without --dry-run a new file has to be named. That is a whole disk, or with --overlay
+/// what changed alone: then it can be used only as long as the file that was read stays where it is, as it is.
 #[derive(Debug, Args)]
 pub struct Prepare {
     #[command(flatten)]
@@ -28,6 +34,9 @@ pub struct Prepare {
     /// Format of the file to write
     #[arg(short = 'O', long, default_value = "qcow2")]
     output_format: Format,
+    /// Write only what changed, as a qcow2 that reads all else through the file: that must stay where it is, unchanged
+    #[arg(long, requires = "out")]
+    overlay: bool,
     /// Only show what would be changed, file by file
     #[arg(short = 'n', long, conflicts_with = "out")]
     dry_run: bool,
@@ -64,10 +73,67 @@ impl Prepare {
             return Err(Failure::new(format!("`{}` is there already", target.display()))
                 .with_hint("name another file, or give --force to replace it"));
         }
+        if self.overlay && self.output_format != Format::Qcow2 {
+            return Err(
+                Failure::new(format!("an overlay is a qcow2 file, not {}", self.output_format)).with_hint(WHOLE)
+            );
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let options = PrepareOptions { choice, now, record: !self.no_record };
-        let done = self.from.look(|disk| guest::prepare(disk, &options))?;
-        let changed = done.overlay.changed_bytes();
+        let file = DiskFile::find(&self.from.file)?;
+        let opened = self.from.input.open(&file)?;
+        let backing = self.overlay.then(|| self.backing(&file, &opened, target)).transpose()?;
+        let Prepared { plan, after, overlay } = look_inside(&file, opened.disk, |disk| guest::prepare(disk, &options))?;
+        let (changed, changes) = (overlay.changed_bytes(), overlay.changes());
+        self.write(Arc::new(overlay), &changes, backing.clone(), target)?;
+        if is_json {
+            let mut value = plan.to_json();
+            value["file"] = json!(target);
+            value["bytes_changed"] = json!(changed);
+            value["findings_after"] = after.iter().map(Finding::to_json).collect();
+            if let Some(backing) = &backing {
+                value["backing_file"] = json!(String::from_utf8_lossy(backing.name()));
+                value["backing_format"] = json!(backing.format());
+            }
+            return print_json(&value);
+        }
+        print_plan(&plan)?;
+        if !after.is_empty() {
+            line("\nwhat is left:")?;
+            after.iter().try_for_each(|finding| print_finding(&finding.to_json()))?;
+        }
+        let target = target.display();
+        line(&match &backing {
+            None => format!("\n`{target}` holds the prepared disk; {changed} bytes of it were changed"),
+            Some(backing) => format!(
+                "\n`{target}` holds the {changed} bytes that were changed, and reads all others through `{0}`\n\
+                 keep `{0}` where it is, as it is: whatever changes or moves it spoils the prepared disk",
+                plain(&String::from_utf8_lossy(backing.name()))
+            ),
+        })
+    }
+
+    /// Says how the overlay `target` names the file that it reads through.
+    fn backing(&self, file: &DiskFile, opened: &Opened, target: &Path) -> Result<Backing> {
+        let Some(base) = file.path() else {
+            let message = format!("an overlay needs a local file that it reads through, and `{}` is none", file.name());
+            return Err(Failure::new(message).with_hint(WHOLE));
+        };
+        Backing::new(base, opened, self.from.input.others(), target).map_err(|error| {
+            let is_of_the_file = error.kind() == ErrorKind::Unsupported;
+            let failure = Failure::from(error);
+            if is_of_the_file { failure.or_hint(WHOLE) } else { failure }
+        })
+    }
+
+    /// Writes the prepared disk, or of it what lies in `changes` over `backing`.
+    fn write(
+        &self,
+        prepared: Arc<dyn Source>,
+        changes: &[Range<u64>],
+        backing: Option<Backing>,
+        target: &Path,
+    ) -> Result<()> {
         let bar = progress::bytes(&target.display().to_string(), 0);
         let told = |done: u64, total: u64| {
             bar.set_length(total);
@@ -81,22 +147,15 @@ impl Prepare {
             gate: &Deny,
             temporary: None,
         };
-        let disk = Origin::Source(Arc::new(done.overlay));
-        disk::convert(disk, Some(Format::Raw), target, self.output_format, &convert)?;
+        match backing {
+            Some(backing) => disk::write_overlay(prepared, changes, backing, target, &convert).map(drop)?,
+            None => {
+                let disk = Origin::Source(prepared);
+                disk::convert(disk, Some(Format::Raw), target, self.output_format, &convert).map(drop)?;
+            }
+        }
         bar.finish_and_clear();
-        if is_json {
-            let mut value = done.plan.to_json();
-            value["file"] = json!(target);
-            value["bytes_changed"] = json!(changed);
-            value["findings_after"] = done.after.iter().map(Finding::to_json).collect();
-            return print_json(&value);
-        }
-        print_plan(&done.plan)?;
-        if !done.after.is_empty() {
-            line("\nwhat is left:")?;
-            done.after.iter().try_for_each(|finding| print_finding(&finding.to_json()))?;
-        }
-        line(&format!("\n`{}` holds the prepared disk; {changed} bytes of it were changed", target.display()))
+        Ok(())
     }
 }
 

@@ -7,6 +7,7 @@ mod luks;
 mod matrix;
 mod old;
 mod ova;
+mod overlay;
 mod qcow2;
 mod vdi;
 mod vhd;

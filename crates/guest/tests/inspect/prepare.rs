@@ -5,6 +5,7 @@ use std::fs;
 use std::sync::Arc;
 
 use disk::source::Source;
+use disk::{Backing, ConvertOptions, Format, LocalOptions, write_overlay};
 use guest::{
     Browser, Choice, InitramfsEntry, Machine, PrepareOptions, Prepared, compare, initramfs_segment, prepare,
     prepare_with,
@@ -119,6 +120,37 @@ fn a_broken_debian_is_repaired_once_and_for_all() {
     let record = read(RECORD);
     assert!(record.contains("edit /etc/fstab\n") && record.contains("delete /etc/ssh/ssh_host_rsa_key\n"), "{record}");
     assert_eq!(browser.entry(RECORD, false).unwrap().mode, 0o600);
+}
+
+/// One preparation, kept as a whole file and as an overlay on what was read: QEMU sees the same disk.
+#[test]
+fn an_overlay_is_the_same_disk_as_a_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let qemu_img = |words: &[&str]| tool("qemu-utils", "qemu-img", words, "");
+    fs::write(path("raw"), disk(&broken())).unwrap();
+    for format in ["raw", "qcow2", "vmdk", "vpc"] {
+        let base = path(&format!("base.{format}"));
+        qemu_img(&["convert", "-f", "raw", "-O", format, path("raw").to_str().unwrap(), base.to_str().unwrap()]);
+        let opened = disk::open_unpacked(&base, &LocalOptions::default()).unwrap();
+        let done = prepare(Arc::clone(&opened.disk), &options(&[])).unwrap();
+        let (changes, bytes) = (done.overlay.changes(), done.overlay.changed_bytes());
+        let prepared: Arc<dyn Source> = Arc::new(done.overlay);
+        let (whole, overlay) = (path(&format!("whole.{format}")), path(&format!("overlay.{format}")));
+        let convert = ConvertOptions::default();
+        disk::convert(Arc::clone(&prepared), Some(Format::Raw), &whole, Format::Qcow2, &convert).unwrap();
+        let backing = Backing::new(&base, &opened, &[], &overlay).unwrap();
+        let written = write_overlay(prepared, &changes, backing, &overlay, &convert).unwrap();
+        let (whole, overlay) = (whole.to_str().unwrap(), overlay.to_str().unwrap());
+        qemu_img(&["check", "-f", "qcow2", overlay]);
+        qemu_img(&["compare", "-f", "qcow2", "-F", "qcow2", overlay, whole]);
+        let most = 16 * bytes + (512 << 10);
+        assert!(written.bytes_total < most, "{format}: {} bytes for {bytes}", written.bytes_total);
+        let told = qemu_img(&["info", "--backing-chain", "--output", "json", overlay]);
+        let told: serde_json::Value = serde_json::from_str(&told).unwrap();
+        assert_eq!((&told[0]["backing-filename-format"], &told[1]["format"]), (&format.into(), &format.into()));
+        assert_eq!(told[0]["virtual-size"], opened.disk.len(), "{format}");
+    }
 }
 
 #[test]

@@ -15,7 +15,8 @@ pub(super) const OFFSET: u64 = 0x00ff_ffff_ffff_fe00;
 /// The refcount is exactly one.
 pub(super) const COPIED: u64 = 1 << 63;
 pub(super) const COMPRESSED: u64 = 1 << 62;
-const ZERO: u64 = 1;
+/// The cluster is zero, whatever lies under it.
+pub(super) const ZERO: u64 = 1;
 
 /// Where the clusters of the disk lie.
 pub(super) struct Clusters {

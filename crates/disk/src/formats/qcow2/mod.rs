@@ -1,6 +1,7 @@
 //! qcow2, versions 2 and 3, after `docs/interop/qcow2.rst` of QEMU.
 
 mod append;
+mod backing;
 mod check;
 mod clusters;
 mod compress;
@@ -14,4 +15,4 @@ mod write;
 
 pub(crate) use check::check;
 pub(crate) use read::open;
-pub(crate) use write::{OPTIONS, write};
+pub(crate) use write::{OPTIONS, overlay, write};

@@ -6,14 +6,19 @@
 //! ```
 //! Each part begins at a cluster. A cluster of the disk is stored if any byte of it is data; a table exists if it has
 //! a stored cluster. The same disk and cluster size give the same file, byte for byte. Version 3, refcounts of 16 bits.
+//!
+//! Of an overlay the clusters that changed are stored, or have the zero flag where they are zero; all others have no entry, so
+//! that they are read from the backing file.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::clusters::COPIED;
+use super::backing;
+use super::clusters::{COPIED, ZERO};
 use super::encryption::announce;
 use super::header::{Compression, MAX_L1_ENTRIES, MAX_REFCOUNT_TABLE, NewHeader, REFCOUNT_ORDER, too_large};
 use super::stream::Compressed;
+use crate::backing::Backing;
 use crate::error::{Error, Result};
 use crate::fields::fill;
 use crate::formats::luks::{self, Head, Sealed};
@@ -25,6 +30,7 @@ use crate::stored::Stored;
 /// The cluster sizes that the format allows, in bytes; powers of two only.
 const CLUSTER_SIZES: std::ops::RangeInclusive<u64> = 512..=2 << 20;
 const DEFAULT_CLUSTER_SIZE: u64 = 64 << 10;
+const SECTOR: u64 = 512;
 /// Files within 3 % of those of qemu-img, at the highest speed that gives that.
 const ZLIB_LEVEL: u32 = 5;
 const ZSTD_LEVEL: u32 = 2;
@@ -53,15 +59,25 @@ pub(crate) fn write(disk: Arc<dyn Source>, options: &WriteOptions) -> Result<Out
         Some(_) if encrypted => return Err(both()),
         None if encrypted => {
             let volume = luks::new_volume(options)?;
-            let layout = Layout::new(cluster_size, l1_entries, stored, Some(volume.head))?;
+            let layout = Layout::new(cluster_size, l1_entries, stored, Some(volume.head), None)?;
             let start = layout.parts.data.start * cluster_size;
             Output::Layout(Arc::new(Sealed::new(layout, start, 0, volume.cipher)))
         }
-        None => Output::Layout(Arc::new(Layout::new(cluster_size, l1_entries, stored, None)?)),
+        None => Output::Layout(Arc::new(Layout::new(cluster_size, l1_entries, stored, None, None)?)),
         Some(compression) => {
             Output::Stream(Box::new(Compressed { stored, cluster_size, l1_entries, compression, level }))
         }
     })
+}
+
+/// Returns the file that holds what lies in `changes`, ranges of `disk` in order, over the file `backing`. The changes are
+/// looked at, for clusters of zeros.
+pub(crate) fn overlay(disk: Arc<dyn Source>, changes: &[Range<u64>], backing: Backing) -> Result<Arc<dyn Source>> {
+    let cluster_size = DEFAULT_CLUSTER_SIZE;
+    let l1_entries = l1_entries(disk.len(), cluster_size)?;
+    let changed = Stored::touched(disk, cluster_size, changes)?;
+    let stored = changed.without_zeros()?;
+    Ok(Arc::new(Layout::new(cluster_size, l1_entries, stored, None, Some(Over { changed, backing }))?))
 }
 
 fn both() -> Error {
@@ -88,6 +104,13 @@ struct Parts {
     data: Range<u64>,
 }
 
+/// What an overlay lies over.
+struct Over {
+    /// The clusters that are not read from the backing file; those of them that are not stored are zero.
+    changed: Stored,
+    backing: Backing,
+}
+
 struct Layout {
     stored: Stored,
     /// Numbers of the L2 tables that exist, in order.
@@ -95,14 +118,15 @@ struct Layout {
     cluster_size: u64,
     l1_entries: u64,
     luks: Option<Head>,
+    over: Option<Over>,
     parts: Parts,
 }
 
 impl Layout {
-    fn new(cluster_size: u64, l1_entries: u64, stored: Stored, luks: Option<Head>) -> Result<Self> {
+    fn new(cluster_size: u64, l1_entries: u64, stored: Stored, luks: Option<Head>, over: Option<Over>) -> Result<Self> {
         let l2_entries = cluster_size / 8;
         let mut tables = Vec::new();
-        for (first, count) in stored.runs() {
+        for (first, count) in over.as_ref().map_or(&stored, |over| &over.changed).runs() {
             let (from, to) = (first / l2_entries, (first + count - 1) / l2_entries);
             let from = tables.last().map_or(from, |last: &u64| from.max(last + 1));
             tables.extend(from..=to);
@@ -113,14 +137,16 @@ impl Layout {
         if (parts.refcount_table.end - parts.refcount_table.start) * cluster_size > MAX_REFCOUNT_TABLE {
             return Err(too_large("more refcounts than their table has room for"));
         }
-        Ok(Self { stored, tables, cluster_size, l1_entries, luks, parts })
+        Ok(Self { stored, tables, cluster_size, l1_entries, luks, over, parts })
     }
 
     fn header(&self) -> Vec<u8> {
         let offset = |part: &Range<u64>| part.start * self.cluster_size;
+        let size = self.stored.disk().len();
         let header = NewHeader {
             cluster_size: self.cluster_size,
-            size: self.stored.disk().len(),
+            // Over a file that ends inside a sector, as QEMU sees it: with zeros up to the end of that.
+            size: if self.over.is_some() { size.next_multiple_of(SECTOR) } else { size },
             l1_entries: self.l1_entries,
             l1_offset: offset(&self.parts.l1),
             refcount_table_offset: offset(&self.parts.refcount_table),
@@ -131,6 +157,9 @@ impl Layout {
         if let Some(luks) = &self.luks {
             let start = offset(&self.parts.luks);
             announce(&mut bytes, &(start..start + luks.length()));
+        }
+        if let Some(over) = &self.over {
+            backing::announce(&mut bytes, &over.backing);
         }
         bytes
     }
@@ -149,6 +178,7 @@ impl Layout {
         let cluster = self.tables[(index / entries) as usize] * entries + index % entries;
         match self.stored.rank(cluster) {
             (number, true) => ((self.parts.data.start + number) * self.cluster_size) | COPIED,
+            (_, false) if self.over.as_ref().is_some_and(|over| over.changed.rank(cluster).1) => ZERO,
             (_, false) => 0,
         }
     }

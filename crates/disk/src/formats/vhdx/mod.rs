@@ -9,5 +9,5 @@ mod read;
 mod structures;
 mod write;
 
-pub(crate) use read::open;
+pub(crate) use read::{not_for_qemu, open};
 pub(crate) use write::{OPTIONS, write};

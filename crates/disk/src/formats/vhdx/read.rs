@@ -15,6 +15,14 @@ use crate::mapped::{BlockMap, MappedDisk, Place};
 use crate::opened::Opened;
 use crate::source::{Extent, Source};
 
+const UNFINISHED: &str = "the log has changes that were not finished";
+const LARGE_SECTORS: &str = "its sectors have 4096 bytes";
+
+/// Returns what of the `notes` on a file keeps QEMU from reading it as it is.
+pub(crate) fn not_for_qemu(notes: &[String]) -> Option<&String> {
+    notes.iter().find(|note| note.starts_with(UNFINISHED) || note.starts_with(LARGE_SECTORS))
+}
+
 /// Opens the VHDX file `file`.
 pub(crate) fn open(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     let header = Header::read(&*file)?;
@@ -25,7 +33,10 @@ pub(crate) fn open(file: Arc<dyn Source>, gate: &dyn Gate) -> Result<Opened> {
     let bat = Arc::new(Bat::new(Arc::clone(&file), regions.bat, &metadata, &mut claims)?);
     let mut notes = Vec::new();
     if replayed > 0 {
-        notes.push(format!("the log has changes that were not finished: {replayed} entries were replayed in memory"));
+        notes.push(format!("{UNFINISHED}: {replayed} entries were replayed in memory"));
+    }
+    if metadata.sector > 512 {
+        notes.push(LARGE_SECTORS.to_owned());
     }
     Ok(Opened {
         disk: Arc::new(Disk { blocks: MappedDisk::new(Arc::clone(&file), metadata.size, Arc::clone(&bat)), bat, file }),
