@@ -28,6 +28,31 @@ pub(crate) fn print_checked(output: Output, found: &Value) -> Result<()> {
         .with_hint("`molde guest prepare --dry-run FILE` shows what prepare would change in a file"))
 }
 
+/// Prints what prepare would change.
+pub(crate) fn print_planned(output: Output, found: &Value) -> Result<()> {
+    if output == Output::Json {
+        return print_json(found);
+    }
+    print_changes(found)?;
+    print_notes(found)?;
+    if found["changes"].as_array().is_none_or(Vec::is_empty) {
+        line("there is nothing to change")?;
+    }
+    Ok(())
+}
+
+/// Prints each change, and then their diffs.
+fn print_changes(of: &Value) -> Result<()> {
+    let changes = || of["changes"].as_array().into_iter().flatten();
+    changes().try_for_each(|change| line(&format!("  {}", text(&change["summary"]))))?;
+    for diff in changes().filter_map(|change| change["diff"].as_str()) {
+        // Made for terminals by the server, and not trusted to be.
+        line("")?;
+        diff.lines().try_for_each(|text| line(&text.split('\t').map(plain).collect::<Vec<_>>().join("\t")))?;
+    }
+    Ok(())
+}
+
 /// Prints the report that is kept with an image.
 pub(crate) fn print_kept(output: Output, kept: &Value) -> Result<()> {
     if output == Output::Json {
@@ -44,11 +69,10 @@ pub(crate) fn print_kept(output: Output, kept: &Value) -> Result<()> {
         Some("undone") => format!("prepared at {at}, and undone since"),
         _ => format!("examined at {at}, and not changed ({state}): {}", text(&kept["reason"])),
     })?;
-    list("changes").try_for_each(|change| line(&format!("  {}", text(&change["summary"]))))?;
-    for diff in list("changes").filter_map(|change| change["diff"].as_str()) {
-        // Made for terminals by the server, and not trusted to be.
-        line("")?;
-        diff.lines().try_for_each(|text| line(&text.split('\t').map(plain).collect::<Vec<_>>().join("\t")))?;
+    print_changes(kept)?;
+    for earlier in list("earlier") {
+        line(&format!("\nbefore that, prepared at {}:", text(&earlier["at"])))?;
+        print_changes(earlier)?;
     }
     let is_prepared = kept["findings_after"].is_array() && state != "undone";
     let left = if is_prepared { "findings_after" } else { "findings" };

@@ -1,5 +1,6 @@
 //! `molde image`: make, look at, change, export, serve and remove images.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -100,6 +101,8 @@ pub enum Image {
         /// Its id or name
         image: String,
     },
+    /// Repair the guest in an image that is there, and show what was changed; its old bytes are kept beside it
+    Prepare(Prepare),
     /// Give an image back the bytes that it had before it was prepared; none is copied
     UndoPrepare {
         /// Its id or name
@@ -129,6 +132,25 @@ pub struct Export {
     /// Wait until it is written
     #[arg(long)]
     wait: bool,
+}
+
+/// What is repaired in an image that is there.
+#[derive(Debug, Args)]
+pub struct Prepare {
+    /// Its id or name
+    image: String,
+    /// Only show what would be changed, file by file
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Repair these findings alone (see `molde guest findings`)
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    repair_only: Vec<String>,
+    /// Leave these findings
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    repair_skip: Vec<String>,
+    /// Repair these too, which are repaired on request because something is lost by it
+    #[arg(long, value_name = "ID", value_delimiter = ',')]
+    repair_with: Vec<String>,
 }
 
 /// What a new image is made from and called.
@@ -275,6 +297,7 @@ impl Image {
                 let id = id(&find(client, &image).await?);
                 findings::print_kept(output, &client.get(&format!("/molde/v1/images/{id}/report")).await?)
             }
+            Self::Prepare(asked) => prepare(client, output, asked).await,
             Self::UndoPrepare { image } => {
                 let id = id(&find(client, &image).await?);
                 let undone =
@@ -300,6 +323,20 @@ async fn export(client: &Client, output: Output, asked: Export) -> Result<()> {
         return output.done(&format!("`{to}` is written"), &json!({"bucket": bucket, "key": key}));
     }
     told_job(output, &format!("job {job} writes `{to}`; `molde job watch {job}` tells how far it is"), &answer)
+}
+
+async fn prepare(client: &Client, output: Output, asked: Prepare) -> Result<()> {
+    let path = format!("/molde/v1/images/{}", id(&find(client, &asked.image).await?));
+    let choice = [("only", asked.repair_only), ("skip", asked.repair_skip), ("with", asked.repair_with)];
+    if asked.dry_run {
+        let query: Vec<String> =
+            choice.iter().map(|(name, findings)| format!("{name}={}", escape(&findings.join(",")))).collect();
+        let found = client.get(&format!("{path}/check?{}", query.join("&"))).await?;
+        return findings::print_planned(output, &found);
+    }
+    let answer = client.send(Method::POST, &format!("{path}/prepare"), &json!(BTreeMap::from(choice))).await?;
+    wait(client, answer["job"]["id"].as_str().unwrap_or_default(), "prepare").await?;
+    findings::print_kept(output, &client.get(&format!("{path}/report")).await?)
 }
 
 async fn create_from_object(client: &Client, output: Output, create: Create, from: &str) -> Result<()> {
@@ -438,11 +475,11 @@ async fn change(client: &Client, output: Output, set: Set) -> Result<()> {
     output.show(&changed)
 }
 
-/// Follows the job of an image that is Creating; an image that is made already is fine.
+/// Follows the job of an image that is Creating or prepared; an image that is made already is fine.
 async fn watch(client: &Client, id: &str) -> Result<()> {
     let jobs = client.get("/molde/v1/jobs?limit=1000").await?;
-    let making =
-        |job: &&Value| job["image"] == id && matches!(job["kind"].as_str(), Some("create_image" | "upload_image"));
+    let kinds = ["create_image", "upload_image", "prepare_image"];
+    let making = |job: &&Value| job["image"] == id && job["kind"].as_str().is_some_and(|kind| kinds.contains(&kind));
     match jobs["jobs"].as_array().into_iter().flatten().find(making) {
         Some(job) => wait(client, job["id"].as_str().unwrap_or_default(), "image").await.map(drop),
         None => Ok(()),

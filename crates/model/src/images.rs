@@ -133,7 +133,7 @@ pub struct Image {
     pub properties: BTreeMap<String, String>,
     /// Tags; Huawei clients use `key=value`.
     pub tags: BTreeSet<String>,
-    /// The job that makes it, or made it last.
+    /// The job that makes or changes it, or did so last.
     pub job: Option<JobId>,
     /// When the record was made.
     pub created_at: Timestamp,

@@ -17,6 +17,8 @@ names! {
         UploadImage = "upload_image",
         /// Makes an image from a bucket object.
         CreateImage = "create_image",
+        /// Repairs the guest in an image that is there.
+        PrepareImage = "prepare_image",
         /// Writes an image into a bucket as a file of a given format.
         ExportImage = "export_image",
         /// Makes a server from an image and starts it.
@@ -77,7 +79,7 @@ pub struct Job {
     pub error: Option<String>,
     /// Parameters, as JSON text that only the kind itself reads.
     pub params: String,
-    /// The image it makes or reads.
+    /// The image it makes, changes or reads.
     pub image: Option<ImageId>,
     /// The server it makes.
     pub server: Option<ServerId>,

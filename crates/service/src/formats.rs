@@ -78,6 +78,11 @@ pub(crate) fn openable(format: DiskFormat) -> Result<Format> {
     })
 }
 
+/// Returns whether a file of this format is the disk itself, byte for byte.
+pub(crate) fn is_bare(format: DiskFormat) -> Result<bool> {
+    Ok(matches!(openable(format)?, Format::Raw | Format::Iso))
+}
+
 /// Opens the disk that `file` holds. Nothing that the file names is opened.
 pub(crate) fn open(file: Arc<dyn Source>, format: DiskFormat) -> Result<Arc<dyn Source>> {
     Ok(disk::open(file, openable(format)?, &Deny)?.disk)

@@ -1,8 +1,10 @@
 //! Moving an image along its states: the one table of allowed moves, and writes that hold the state they began with.
 
+use catalog::jobs::{self, JobFilter};
 use catalog::{Tx, contents, images};
 use model::contents::Content;
 use model::images::{Image, ImageState};
+use model::jobs::{JobKind, JobState};
 
 use crate::content;
 use crate::error::{Error, Result};
@@ -25,6 +27,27 @@ pub(crate) fn active(image: &Image) -> Result<()> {
     let (id, state) = (image.id, image.state);
     Err(Error::conflict(format!("image {id} is {state} ({}), not active", state.word()))
         .with_hint("wait until it is Normal"))
+}
+
+/// Fails while a job of one of `kinds` of the image's own project works on its bytes. Whoever then begins such a job does it in the
+/// same transaction, which holds the image.
+pub(crate) async fn at_rest(tx: &mut Tx, image: &Image, kinds: &[JobKind]) -> Result<()> {
+    let states = vec![JobState::Queued, JobState::Running];
+    let filter = JobFilter {
+        image: Some(image.id),
+        project: Some(image.project),
+        states,
+        kinds: kinds.to_vec(),
+        limit: 1,
+        ..JobFilter::default()
+    };
+    match jobs::list(tx, &filter).await?.first() {
+        None => Ok(()),
+        Some(job) => {
+            let message = format!("a job ({}) works on image {}", job.kind, image.id);
+            Err(Error::conflict(message).with_hint("wait until it has ended, or cancel it"))
+        }
+    }
 }
 
 /// Writes an image back if its state is still `from`.

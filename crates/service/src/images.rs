@@ -16,7 +16,7 @@ use model::{ContainerFormat, DiskFormat, ImageId};
 use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::{self, Target};
-use crate::image_state::{active, move_to, save};
+use crate::image_state::{active, at_rest, move_to, save};
 use crate::jobs::create_image::CreateImage;
 use crate::jobs::export_image::ExportImage;
 use crate::jobs::lease::Lease;
@@ -304,6 +304,8 @@ impl Images<'_> {
         // On a thread that may block: the key of an encrypted file takes its time on purpose.
         self.0.permits.run(move || target.check(size)).await??;
         let mut tx = self.0.parts.catalog.write().await?;
+        let image = policy::read_image(who, id, images::get(&mut tx, id).await?)?;
+        at_rest(&mut tx, &image, &[JobKind::PrepareImage]).await?;
         let bucket = crate::buckets::find(&mut tx, who, &name).await?;
         if !overwrite && catalog::objects::get(&mut tx, bucket.id, &key).await?.is_some() {
             let message = format!("there is an object `{key}` in bucket `{name}` already");
@@ -325,9 +327,10 @@ impl Images<'_> {
     }
 
     /// Tells what keeps the image's disk from starting elsewhere or from being a cloud's server, and what prepare would
-    /// change. Changes nothing.
-    pub async fn check(&self, who: &Principal, id: ImageId) -> Result<guest::Plan> {
-        self.look(who, id, |disk| guest::plan(disk, &guest::Choice::default())).await
+    /// change as `choice` says. Changes nothing.
+    pub async fn check(&self, who: &Principal, id: ImageId, choice: guest::Choice) -> Result<guest::Plan> {
+        choice.check().map_err(Error::invalid)?;
+        self.look(who, id, move |disk| guest::plan(disk, &choice)).await
     }
 
     /// Opens the image's disk and gives it to `look`.

@@ -23,6 +23,7 @@ mod inspection;
 pub mod jobs;
 mod objects;
 mod open_disks;
+mod original;
 mod pipe;
 mod policy;
 mod preparation;

@@ -1,4 +1,4 @@
-//! Preparing the disk of a new image: what is found and done, and the report of it.
+//! Preparing the disk of an image: what is found and done, and the report of it.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use model::images::Image;
 use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
-use crate::inspection::declared_otherwise;
+use crate::inspection::{self, declared_otherwise};
 
 /// What an image's properties that only Molde sets begin with.
 pub(crate) const RESERVED: &str = "molde:";
@@ -34,6 +34,8 @@ pub(crate) struct Preparation {
     pub(crate) blocking: usize,
     /// The report that is kept.
     pub(crate) report: Value,
+    /// What was found, as properties of an image.
+    pub(crate) found: BTreeMap<String, String>,
     /// What was done, in sentences for the job's log.
     pub(crate) lines: Vec<String>,
 }
@@ -54,6 +56,7 @@ pub(crate) fn prepare(
     };
     let mut report = plan.to_json();
     report["inspected"] = plan.report.to_json();
+    let found = inspection::properties(&plan.report);
     report["at"] = json!(now.to_string());
     let mut lines: Vec<String> = plan.report.os.iter().filter_map(|os| declared_otherwise(declared, os)).collect();
     if let Some(notes) = report["notes"].as_array_mut() {
@@ -64,7 +67,7 @@ pub(crate) fn prepare(
             lines.push(format!("nothing was changed: {reason}"));
             report["state"] = json!(state);
             report["reason"] = json!(reason);
-            Ok(Preparation { overlay: None, state, blocking: blocking(&plan.findings), report, lines })
+            Ok(Preparation { overlay: None, state, blocking: blocking(&plan.findings), report, found, lines })
         }
         Outcome::Done { after, overlay } => {
             lines.extend(plan.changes.iter().map(Change::summary));
@@ -76,7 +79,7 @@ pub(crate) fn prepare(
             report["blocking_after"] = json!(blocking(&after));
             report["changed_bytes"] = json!(overlay.as_ref().map_or(0, Overlay::changed_bytes));
             report["changed_ranges"] = changed.iter().map(|range| json!([range.start, range.end])).collect();
-            Ok(Preparation { overlay, state, blocking: blocking(&after), report, lines })
+            Ok(Preparation { overlay, state, blocking: blocking(&after), report, found, lines })
         }
     }
 }
@@ -122,13 +125,18 @@ pub(crate) fn text_of(mut report: Value) -> String {
     if text.len() <= REPORT_MAX {
         return text;
     }
-    for change in report["changes"].as_array_mut().into_iter().flatten() {
-        change["diff"] = Value::Null;
-    }
+    without_diffs(&mut report);
+    report.get_mut("earlier").and_then(Value::as_array_mut).into_iter().flatten().for_each(without_diffs);
     if let Some(notes) = report["notes"].as_array_mut() {
         notes.push(json!("The diffs were too large to be kept."));
     }
     report.to_string()
+}
+
+fn without_diffs(report: &mut Value) {
+    for change in report["changes"].as_array_mut().into_iter().flatten() {
+        change["diff"] = Value::Null;
+    }
 }
 
 /// Writes into the properties of an image what became of its preparation.

@@ -1,15 +1,23 @@
-//! Reports that are kept with images, and the way back to what an image was before it was prepared.
+//! Preparing an image that is there, the reports that are kept with images, and the way back to what one was before.
 
-use catalog::{contents, images, reports};
-use model::ImageId;
+use catalog::{contents, images, jobs, reports};
+use guest::Choice;
 use model::identity::Principal;
 use model::images::{Image, ImageState};
+use model::jobs::{Job, JobKind};
+use model::{DiskFormat, ImageId};
 use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::image_state::save;
+use crate::image_state::{active, at_rest, save};
 use crate::images::Images;
-use crate::{content, policy, preparation};
+use crate::jobs::prepare_image::PrepareImage;
+use crate::jobs::record::new_job;
+use crate::original::{self, parse};
+use crate::{content, formats, policy, preparation};
+
+/// The jobs during which an image keeps the bytes that it has.
+const AT_WORK: &[JobKind] = &[JobKind::PrepareImage, JobKind::ExportImage];
 
 impl Images<'_> {
     /// Returns what was found inside the image when it was made, and what was done about it, as JSON.
@@ -18,19 +26,38 @@ impl Images<'_> {
         policy::read_image(who, id, images::get(&mut tx, id).await?)?;
         let kept = reports::get(&mut tx, id).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("no report is kept with image {id}"))
-                .with_hint("a report is made when an image is made from a file in a bucket; check the image to see it as it is now")
+                .with_hint("a report is made when an image is made from a file in a bucket, or prepared; check the image to see it as it is now")
         })?;
         parse(&kept.report)
+    }
+
+    /// Begins the job that repairs the guest in an image as `choice` says. What the image had before is kept beside it.
+    pub async fn prepare(&self, who: &Principal, id: ImageId, choice: Choice) -> Result<Job> {
+        choice.check().map_err(Error::invalid)?;
+        let mut tx = self.0.parts.catalog.write().await?;
+        let mut image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
+        unprotected(&image)?;
+        active(&image)?;
+        formats::openable(image.disk_format.unwrap_or(DiskFormat::Raw))?;
+        at_rest(&mut tx, &image, AT_WORK).await?;
+        let params = PrepareImage { prepare: choice.into() };
+        let mut job = new_job(self.0, who, JobKind::PrepareImage, Some(id), None, &params)?;
+        // What it makes belongs to whom the image belongs to, whoever asks.
+        job.project = image.project;
+        image.job = Some(job.id);
+        jobs::insert(&mut tx, &job).await?;
+        save(&mut tx, &image, image.state).await?;
+        tx.commit().await?;
+        self.0.wake.notify_one();
+        Ok(job)
     }
 
     /// Gives an image back the bytes that it had before it was prepared. None is copied.
     pub async fn undo_prepare(&self, who: &Principal, id: ImageId) -> Result<Image> {
         let mut tx = self.0.parts.catalog.write().await?;
         let mut image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
-        if image.protected {
-            return Err(Error::new(ErrorKind::Forbidden, format!("image {id} is protected"))
-                .with_hint("clear its protection first"));
-        }
+        unprotected(&image)?;
+        at_rest(&mut tx, &image, AT_WORK).await?;
         let kept = reports::get(&mut tx, id).await?.filter(|kept| kept.original.is_some());
         let whole = matches!(image.state, ImageState::Active | ImageState::Deactivated);
         let (Some(mut kept), Some(prepared), true) = (kept, image.content, whole) else {
@@ -40,6 +67,7 @@ impl Images<'_> {
         let original = kept.original.take().ok_or_else(missing)?;
         let before = contents::get(&mut tx, original).await?.ok_or_else(missing)?;
         let mut report = parse(&kept.report)?;
+        original::give_back(&mut report, &mut image)?;
         report["state"] = json!("undone");
         kept.report = report.to_string();
         image.content = Some(original);
@@ -56,6 +84,10 @@ impl Images<'_> {
     }
 }
 
-fn parse(report: &str) -> Result<Value> {
-    serde_json::from_str(report).map_err(|bad| Error::internal("cannot read a report", bad))
+fn unprotected(image: &Image) -> Result<()> {
+    if !image.protected {
+        return Ok(());
+    }
+    let message = format!("image {} is protected", image.id);
+    Err(Error::new(ErrorKind::Forbidden, message).with_hint("clear its protection first"))
 }

@@ -136,6 +136,54 @@ fn a_guest_on_btrfs_is_prepared_where_there_is_a_micro_vm() {
 }
 
 #[test]
+fn an_image_that_is_there_is_prepared_later() {
+    let molde = Molde::start();
+    let raw = molde.file("disk.raw");
+    disks::started(&raw, 24, 6);
+    let qcow2 = disks::convert(&raw, "qcow2", "");
+    let image = molde.cli_json(["image", "create", "web", "--file", qcow2.to_str().unwrap()]);
+    assert!(molde.cli(["image", "report", "web"]).refused().contains("no report is kept"));
+    let planned = molde.cli(["image", "prepare", "web", "--dry-run"]).ok();
+    assert!(planned.contains("  empty /etc/machine-id\n"), "{planned}");
+    let left = molde.cli(["image", "prepare", "web", "--dry-run", "--repair-skip", "machine-id"]).ok();
+    assert_eq!(left, "there is nothing to change\n");
+    assert!(molde.cli(["image", "prepare", "web", "--repair-only", "all"]).refused().contains("no finding `all`"));
+    assert_eq!(molde.cli_json(["image", "show", "web"])["updated_at"], image["updated_at"], "nothing has happened");
+
+    let told = molde.cli(["image", "prepare", "web"]).ok();
+    for part in ["prepared at 20", ": 1 changes, ", "  empty /etc/machine-id\n", "(cloud-init-missing)"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let prepared = molde.cli_json(["image", "show", "web"]);
+    assert_eq!(
+        (&prepared["molde:prepare"], &prepared["disk_format"]),
+        (&"prepared".into(), &"raw".into()),
+        "{prepared}"
+    );
+    assert_eq!(
+        (&prepared["os_distro"], &prepared["checksum"]),
+        (&"debian".into(), &serde_json::Value::Null),
+        "{prepared}"
+    );
+    let saved = molde.file("saved");
+    let (before, after) = (raw.to_str().unwrap(), saved.to_str().unwrap());
+    molde.cli(["image", "save", "web", after]).ok();
+    let differs = molde.cli(["guest", "diff", before, after]);
+    assert_eq!(differs.stdout, "* /etc/machine-id\n+ /var/log\n+ /var/log/molde-prepare.log\n", "{differs}");
+
+    let again = molde.cli(["image", "prepare", "web"]);
+    assert!(again.stderr.contains("there is nothing to change"), "{again}");
+    assert_eq!(again.ok(), told, "the report of what was changed stays");
+    molde.cli(["image", "undo-prepare", "web"]).ok();
+    molde.cli(["image", "save", "web", after, "--force"]).ok();
+    assert_eq!(disks::md5_of(&saved), disks::md5_of(&qcow2));
+    let undone = molde.cli_json(["image", "show", "web"]);
+    assert_eq!((&undone["disk_format"], &undone["checksum"]), (&"qcow2".into(), &image["checksum"]), "{undone}");
+    molde.cli(["image", "set", "web", "--protected"]).ok();
+    assert!(molde.cli(["image", "prepare", "web"]).refused().contains("is protected"));
+}
+
+#[test]
 fn every_format_that_is_read_becomes_the_same_disk() {
     let molde = Molde::start();
     let raw = molde.file("disk.raw");

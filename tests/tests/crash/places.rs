@@ -22,6 +22,8 @@ const CREATE_IMAGE: &[&str] = &[
     "end/before",
     "end/after",
 ];
+const PREPARE_IMAGE: &[&str] =
+    &["open/before", "open/after", "prepare/before", "prepare/middle", "prepare/after", "end/before", "end/after"];
 const EXPORT_IMAGE: &[&str] = &[
     "open/before",
     "open/after",
@@ -126,6 +128,39 @@ fn a_crash_at_every_place_of_an_import() {
         bench.molde.cli(["image", "save", place, saved.to_str().unwrap(), "--force"]).ok();
         assert_eq!(disks::md5_of(&saved), disks::md5_of(&raw), "{place}");
         assert_eq!(bench.molde.heads(), heads + 1, "{place}: an image that is undone has one content");
+    }
+}
+
+#[test]
+fn a_crash_at_every_place_of_a_preparation() {
+    let mut bench = Bench::new();
+    let raw = bench.molde.file("started.raw");
+    disks::started(&raw, 24, 23);
+    let qcow2 = disks::convert(&raw, "qcow2", "");
+    // Of a bare disk what changed is spliced in; of another file the whole disk is written, in the middle of which is a place.
+    let bare = PREPARE_IMAGE.iter().filter(|place| **place != "prepare/middle").map(|place| (place, "raw", &raw));
+    for (place, format, file) in bare.chain(PREPARE_IMAGE.iter().map(|place| (place, "qcow2", &qcow2))) {
+        let name = format!("{format}-{place}");
+        let image =
+            bench.molde.cli_json(["image", "create", &name, "--file", file.to_str().unwrap(), "--format", format]);
+        let (id, heads) = (image["id"].as_str().unwrap(), bench.molde.heads());
+        bench.crash(&format!("prepare_image/{place}"), &format!("/molde/v1/images/{id}/prepare"), &json!({}));
+        let prepared = bench.molde.cli_json(["image", "show", id]);
+        assert_eq!((&prepared["status"], &prepared["disk_format"]), (&"active".into(), &"raw".into()), "{prepared}");
+        assert_eq!(prepared["molde:prepare"], "prepared", "{prepared}");
+        let saved = bench.molde.file("saved.raw");
+        bench.molde.cli(["image", "save", id, saved.to_str().unwrap(), "--force"]).ok();
+        let differs = bench.molde.cli(["guest", "diff", raw.to_str().unwrap(), saved.to_str().unwrap()]);
+        assert!(differs.stdout.starts_with("* /etc/machine-id\n+ /var/log\n"), "{name}: {differs}");
+        assert_eq!(bench.molde.heads(), heads + 1, "{name}: the original is kept beside it");
+        bench.molde.cli(["image", "undo-prepare", id]).ok();
+        bench.molde.cli(["image", "save", id, saved.to_str().unwrap(), "--force"]).ok();
+        assert_eq!(disks::md5_of(&saved), disks::md5_of(file), "{name}");
+        let undone = bench.molde.cli_json(["image", "show", id]);
+        for field in ["disk_format", "checksum", "os_hash_value", "size", "virtual_size"] {
+            assert_eq!(undone[field], image[field], "{name}: {field}");
+        }
+        assert_eq!(bench.molde.heads(), heads, "{name}: an image that is undone has one content");
     }
 }
 
@@ -235,6 +270,7 @@ fn the_places_are_those_that_jobs_come_to() {
     let known: Vec<&str> = told.trim().split_once("one of: ").unwrap().1.split(", ").collect();
     let kinds = [
         ("create_image", CREATE_IMAGE),
+        ("prepare_image", PREPARE_IMAGE),
         ("export_image", EXPORT_IMAGE),
         ("create_server", CREATE_SERVER),
         ("rebuild_store", REBUILD_STORE),

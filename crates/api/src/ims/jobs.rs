@@ -91,6 +91,7 @@ fn job_type(kind: JobKind) -> &'static str {
         JobKind::UploadImage => "imsNativeImportImageJob",
         JobKind::CreateServer => "createServer",
         // Nothing that Huawei has; only who asked for them sees them.
+        JobKind::PrepareImage => "prepareImage",
         JobKind::VerifyStore => "verifyStore",
         JobKind::RebuildStore => "rebuildStore",
     }

@@ -1,15 +1,15 @@
-//! Images: make one from a file in a bucket, write one into a bucket, look inside.
+//! Images: make one from a file in a bucket, write one into a bucket, look inside, prepare what is inside.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::StatusCode;
 use model::images::Visibility;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use service::{Choice, Export, FromObject, NewImage, Result, Secret};
+use service::{Choice, Error, Export, FromObject, NewImage, Result, Secret};
 
 use super::error::Failure;
 use super::wire;
@@ -70,11 +70,17 @@ impl Default for Prepare {
     }
 }
 
+impl From<Wanted> for Choice {
+    fn from(Wanted { only, skip, with }: Wanted) -> Self {
+        Self { only, skip, with }
+    }
+}
+
 impl Prepare {
     fn into_choice(self) -> Option<Choice> {
         match self {
             Self::Whether(is_wanted) => is_wanted.then(Choice::default),
-            Self::What(Wanted { only, skip, with }) => Some(Choice { only, skip, with }),
+            Self::What(wanted) => Some(wanted.into()),
         }
     }
 }
@@ -127,9 +133,36 @@ pub(super) async fn check(
     State(state): State<ApiState>,
     Caller(who): Caller,
     Path(id): Path<String>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<Value>, Failure> {
-    let plan = state.service.images().check(&who, wire::parse(&id)?).await?;
+    let plan = state.service.images().check(&who, wire::parse(&id)?, choice(query.as_deref())?).await?;
     Ok(Json(plan.to_json()))
+}
+
+/// Reads lists of findings from a query: `only=a,b&skip=c`.
+fn choice(query: Option<&str>) -> Result<Choice> {
+    let mut choice = Choice::default();
+    for (name, value) in wire::query(query) {
+        let list = match name.as_str() {
+            "only" => &mut choice.only,
+            "skip" => &mut choice.skip,
+            "with" => &mut choice.with,
+            _ => return Err(Error::invalid(format!("`{name}` is none of only, skip, with"))),
+        };
+        list.extend(value.split(',').map(str::to_owned));
+    }
+    Ok(choice)
+}
+
+pub(super) async fn prepare(
+    State(state): State<ApiState>,
+    Caller(who): Caller,
+    Path(id): Path<String>,
+    body: Body,
+) -> Result<(StatusCode, Json<Value>), Failure> {
+    let wanted: Wanted = wire::json_or_default(body).await?;
+    let job = state.service.images().prepare(&who, wire::parse(&id)?, wanted.into()).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({"job": wire::job(&job)}))))
 }
 
 pub(super) async fn report(
@@ -218,6 +251,15 @@ mod tests {
         let wrong = json!({"from": {"bucket": "b", "key": "k"}, "prepare": {"without": ["shell-history"]}});
         let told = serde_json::from_value::<Create>(wrong).unwrap_err().to_string();
         assert!(told.contains("`prepare` is true, false, or lists"), "{told}");
+    }
+
+    #[test]
+    fn what_is_prepared_as_a_query() {
+        let asked = choice(Some("only=a,b&skip=c&with=&only=d")).unwrap();
+        assert_eq!((asked.only, asked.skip), (["a", "b", "d"].map(String::from).into(), vec!["c".into()]));
+        assert!(asked.with.is_empty());
+        assert_eq!(choice(None).unwrap(), Choice::default());
+        assert_eq!(choice(Some("without=a")).unwrap_err().kind(), ErrorKind::Invalid);
     }
 
     #[test]

@@ -31,6 +31,7 @@ pub(crate) fn router(state: ApiState) -> Router {
         .route("/molde/v1/images/{id}/inspect", get(images::inspect))
         .route("/molde/v1/images/{id}/check", get(images::check))
         .route("/molde/v1/images/{id}/report", get(images::report))
+        .route("/molde/v1/images/{id}/prepare", post(images::prepare))
         .route("/molde/v1/images/{id}/undo-prepare", post(images::undo_prepare))
         .route("/molde/v1/images/{id}/chunks", get(transfer::image_chunks))
         .route("/molde/v1/objects/inspect", post(objects::inspect))

@@ -21,8 +21,8 @@ use crate::content::{self, ContentSource};
 use crate::error::{Error, ErrorKind, Result};
 use crate::formats::{self, Asked, Detected, Found};
 use crate::image_state::activate;
-use crate::jobs::made::{Made, Telling, begin, forget, parse};
-use crate::jobs::preparing::{self, Prepared, Wanted};
+use crate::jobs::made::{Made, begin, copy_into, forget, parse};
+use crate::jobs::preparing::{self, Base, Prepared, Wanted};
 use crate::jobs::run::{Run, Step, Work, output};
 use crate::jobs::sealed;
 use crate::jobs::stop::Stop;
@@ -268,20 +268,6 @@ async fn object_file(run: &Run<'_>, from: &str) -> Result<ContentSource, Stop> {
     Ok(ContentSource::new(run.service.parts.store.reader(&content.head).await.map_err(Error::from)?))
 }
 
-/// Copies a disk or a file's layout while telling the job's percent between the two given.
-pub(crate) async fn copy_into(
-    run: &Run<'_>,
-    step: &'static str,
-    source: Arc<dyn Source>,
-    writer: &mut chunks::Writer,
-    percent: (u8, u8),
-) -> Result<(), Stop> {
-    let total = source.len();
-    let mut telling = Telling::new(run, step, percent);
-    content::copy_source(run.service, source, writer, |done| telling.tell(done, total)).await?;
-    telling.end()
-}
-
 async fn inspect(run: &Run<'_>) -> Result<Inspected, Stop> {
     let opened: Opened = run.output("open")?;
     let copied: Copied = run.output("copy")?;
@@ -315,12 +301,13 @@ async fn prepare(run: &Run<'_>) -> Result<Prepared, Stop> {
     let wanted = run.params::<CreateImage>()?.prepare;
     let mut tx = run.service.parts.catalog.read().await?;
     let image = images::get(&mut tx, run.job.image.ok_or(Stop::Lost)?).await?.ok_or(Stop::Cancelled)?;
-    let from = match &copied.made {
+    let head = match &copied.made {
         Some(made) => made.head()?,
         None => contents::get(&mut tx, parse(&opened.from)?).await?.ok_or_else(|| Stop::Fail(vanished()))?.head,
     };
     drop(tx);
-    preparing::prepare(run, &from, to, wanted, image.properties).await
+    let base = Base { head, format: DiskFormat::Raw };
+    preparing::prepare(run, &base, to, wanted, image.properties).await
 }
 
 fn vanished() -> Error {

@@ -1,10 +1,13 @@
 //! What steps leave of the contents that they make, and how far they are while they make them.
 
+use std::sync::Arc;
+
+use disk::source::Source;
 use model::ContentId;
 use model::contents::Content;
 use serde::{Deserialize, Serialize};
 
-use crate::content::ContentSource;
+use crate::content::{self, ContentSource};
 use crate::error::{Error, Result};
 use crate::jobs::run::Run;
 use crate::jobs::stop::Stop;
@@ -101,4 +104,18 @@ impl<'r> Telling<'r> {
     pub(crate) fn end(self) -> Result<(), Stop> {
         self.stop
     }
+}
+
+/// Copies a disk or a file's layout while telling the job's percent between the two given.
+pub(crate) async fn copy_into(
+    run: &Run<'_>,
+    step: &'static str,
+    source: Arc<dyn Source>,
+    writer: &mut chunks::Writer,
+    percent: (u8, u8),
+) -> Result<(), Stop> {
+    let total = source.len();
+    let mut telling = Telling::new(run, step, percent);
+    content::copy_source(run.service, source, writer, |done| telling.tell(done, total)).await?;
+    telling.end()
 }

@@ -13,6 +13,7 @@ pub(crate) mod create_server;
 pub(crate) mod export_image;
 pub(crate) mod lease;
 pub(crate) mod made;
+pub(crate) mod prepare_image;
 pub(crate) mod preparing;
 pub(crate) mod rebuild_store;
 pub(crate) mod record;

@@ -1,4 +1,4 @@
-//! The step that prepares the disk a job made: what changed becomes a content of its own, and all else is shared.
+//! The step that prepares a disk: what changed becomes a content of its own, and all else is shared.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -6,19 +6,22 @@ use std::sync::Arc;
 use bytes::Bytes;
 use disk::source::Source;
 use guest::{Choice, Overlay};
-use model::ContentId;
+use model::{ContentId, DiskFormat};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::content::ContentSource;
 use crate::error::Error;
-use crate::jobs::made::{Made, forget};
+use crate::formats;
+use crate::jobs::made::{Made, begin, copy_into, forget};
 use crate::jobs::run::Run;
 use crate::jobs::stop::Stop;
 use crate::preparation;
 
 /// Most lines about changes that go into a job's log; the report has all.
 const LINES_MAX: usize = 100;
+/// The job's percent while a disk that is no bare one is written.
+const COPYING: (u8, u8) = (10, 99);
 /// Bytes of changes that are handed to the store at once.
 const PIECE: u64 = 1 << 20;
 
@@ -30,6 +33,12 @@ pub(crate) struct Wanted {
     with: Vec<String>,
 }
 
+/// The disk that is prepared: in a content, in a format.
+pub(crate) struct Base {
+    pub(crate) head: Vec<u8>,
+    pub(crate) format: DiskFormat,
+}
+
 /// What the step did.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Prepared {
@@ -38,6 +47,9 @@ pub(crate) struct Prepared {
     pub(crate) state: String,
     pub(crate) blocking: usize,
     pub(crate) report: Value,
+    /// What was found, as properties of an image.
+    #[serde(default)]
+    pub(crate) found: BTreeMap<String, String>,
 }
 
 impl From<Choice> for Wanted {
@@ -52,20 +64,20 @@ impl From<Wanted> for Choice {
     }
 }
 
-/// Prepares the disk that is the whole of content `from`, into the new content `to`. What the image's properties declare is
+/// Prepares the disk `base`, into the new content `to`, a bare disk. What the image's properties declare is
 /// compared with what is found.
 pub(crate) async fn prepare(
     run: &Run<'_>,
-    from: &[u8],
+    base: &Base,
     to: ContentId,
     wanted: Option<Wanted>,
     declared: BTreeMap<String, String>,
 ) -> Result<Prepared, Stop> {
     let service = run.service;
-    let disk: Arc<dyn Source> =
-        Arc::new(ContentSource::new(service.parts.store.reader(from).await.map_err(Error::from)?));
-    let (choice, now) = (wanted.map(Choice::from), service.now());
-    let done = service.permits.run(move || preparation::prepare(disk, choice, &declared, now)).await??;
+    let file = ContentSource::new(service.parts.store.reader(&base.head).await.map_err(Error::from)?);
+    let (format, choice, now) = (base.format, wanted.map(Choice::from), service.now());
+    let work = move || preparation::prepare(formats::open(Arc::new(file), format)?, choice, &declared, now);
+    let done = service.permits.run(work).await??;
     for line in done.lines.iter().take(LINES_MAX) {
         run.log("prepare", line).await?;
     }
@@ -73,10 +85,27 @@ pub(crate) async fn prepare(
         run.log("prepare", &format!("and {more} more, which the report names")).await?;
     }
     let made = match done.overlay {
-        Some(overlay) => Some(splice(run, from, to, overlay).await?),
+        Some(overlay) if formats::is_bare(base.format)? => Some(splice(run, &base.head, to, overlay).await?),
+        Some(overlay) => Some(copy(run, to, overlay).await?),
         None => None,
     };
-    Ok(Prepared { made, state: done.state.to_owned(), blocking: done.blocking, report: done.report })
+    let (state, blocking) = (done.state.to_owned(), done.blocking);
+    Ok(Prepared { made, state, blocking, report: done.report, found: done.found })
+}
+
+/// Makes content `to` of the whole changed disk.
+async fn copy(run: &Run<'_>, to: ContentId, overlay: Overlay) -> Result<Made, Stop> {
+    let changed = overlay.changed_bytes();
+    let mut writer = begin(run, to).await?;
+    copy_into(run, "prepare", Arc::new(overlay), &mut writer, COPYING).await?;
+    let stats = writer.stats();
+    let head = writer.finish().await.map_err(Error::from)?;
+    let text = format!(
+        "{changed} bytes were changed; the disk is kept as raw from now on: {} bytes, {} bytes stored",
+        head.length, stats.stored_bytes
+    );
+    run.log("prepare", &text).await?;
+    Ok(Made::new(to, &head))
 }
 
 /// Makes content `to` of content `from` and what was changed on it.

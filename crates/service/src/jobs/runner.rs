@@ -19,6 +19,7 @@ use crate::jobs::create_image::CreateImageWork;
 use crate::jobs::create_server::CreateServerWork;
 use crate::jobs::export_image::ExportImageWork;
 use crate::jobs::lease::{Held, LEASE_SECONDS, Lease};
+use crate::jobs::prepare_image::PrepareImageWork;
 use crate::jobs::rebuild_store::RebuildStoreWork;
 use crate::jobs::run::{Run, Work, end_badly};
 use crate::jobs::sealed;
@@ -133,6 +134,7 @@ fn work_of(kind: JobKind) -> &'static dyn Work {
     match kind {
         JobKind::UploadImage => &UploadImageWork,
         JobKind::CreateImage => &CreateImageWork,
+        JobKind::PrepareImage => &PrepareImageWork,
         JobKind::ExportImage => &ExportImageWork,
         JobKind::CreateServer => &CreateServerWork,
         JobKind::VerifyStore => &VerifyStoreWork,
@@ -144,15 +146,21 @@ fn work_of(kind: JobKind) -> &'static dyn Work {
 /// `joining` (where a stream's head and the rest are written) and `after`, and `KIND/end/before` and `after`.
 #[must_use]
 pub fn abort_places() -> Vec<String> {
-    let kinds = [JobKind::CreateImage, JobKind::ExportImage, JobKind::CreateServer, JobKind::RebuildStore];
+    let kinds = [
+        JobKind::CreateImage,
+        JobKind::PrepareImage,
+        JobKind::ExportImage,
+        JobKind::CreateServer,
+        JobKind::RebuildStore,
+    ];
     let steps = kinds.iter().flat_map(|kind| {
         work_of(*kind).steps().iter().map(|step| step.name).chain(["end"]).map(move |step| (kind, step))
     });
     let places = steps.flat_map(|(kind, step)| {
         let moments: &[&str] = match (kind, step) {
-            (JobKind::CreateImage, "unpack" | "copy") | (JobKind::RebuildStore, "contents") => {
-                &["before", "middle", "after"]
-            }
+            (JobKind::CreateImage, "unpack" | "copy")
+            | (JobKind::PrepareImage, "prepare")
+            | (JobKind::RebuildStore, "contents") => &["before", "middle", "after"],
             (JobKind::ExportImage, "write") => &["before", "middle", "joining", "after"],
             _ => &["before", "after"],
         };

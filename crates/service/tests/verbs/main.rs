@@ -18,6 +18,7 @@ mod leases;
 mod listing;
 mod objects;
 mod payload;
+mod prepare_later;
 mod preparing;
 mod quotas;
 mod rights;

@@ -16,7 +16,7 @@ use crate::shop::Shop;
 const FSTAB: &str = "/dev/sda / ext4 errors=remount-ro 0 1\n/dev/sdb1 /data ext4 defaults 0 2\n";
 
 /// A bare file system of 16 MiB with a Debian that would stop at its own fstab.
-fn guest() -> Vec<u8> {
+pub(crate) fn guest() -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let root = folder.path().join("root");
     let put = |path: &str, text: &str| {
@@ -43,7 +43,7 @@ async fn import(shop: &Shop, bytes: &[u8], choice: Option<Choice>) -> (Image, Jo
     shop.import("guest", bytes, |from| from.prepare = choice).await
 }
 
-fn list<'v>(report: &'v Value, name: &str, field: &str) -> Vec<&'v str> {
+pub(crate) fn list<'v>(report: &'v Value, name: &str, field: &str) -> Vec<&'v str> {
     report[name].as_array().unwrap().iter().map(|item| item[field].as_str().unwrap()).collect()
 }
 

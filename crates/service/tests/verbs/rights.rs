@@ -13,8 +13,8 @@ use model::images::Visibility;
 use model::servers::ServerState;
 use model::{DiskFormat, ExportId, ImageId, JobId, ProjectId, ServerId, UploadId, UserId};
 use service::{
-    Error, ErrorKind, Export, ImageChange, ImageFilter, JobQuery, ListObjects, NewExport, NewImage, NewServer, PartTag,
-    Piece, Pieces, PutObject, Result, UploadAt,
+    Choice, Error, ErrorKind, Export, ImageChange, ImageFilter, JobQuery, ListObjects, NewExport, NewImage, NewServer,
+    PartTag, Piece, Pieces, PutObject, Result, UploadAt,
 };
 
 use crate::fixture::{Fixture, from_object, new_image};
@@ -36,6 +36,7 @@ const PRIVATE: &[(&str, &str)] = &[
     ("image copy chunks", "ooof no"),
     ("image inspect", "oooo no"),
     ("image export", "ooof no"),
+    ("image prepare", "ooof no"),
     ("image delete", "ooof no"),
     ("image create_from_object", "ooof nn"),
     ("bucket create", "ooof oo"),
@@ -109,6 +110,7 @@ const SHOWN: &[(&str, &str)] = &[
     ("image copy chunks", "ooof oo"),
     ("image inspect", "oooo oo"),
     ("image export", "ooof oo"),
+    ("image prepare", "ooof fo"),
     ("image delete", "ooof fo"),
     ("server create", "ooof oo"),
     ("export open", "oooo oo"),
@@ -338,6 +340,7 @@ async fn ask_images(f: &Fixture, who: &Principal, verb: &str, things: &Things) -
             let export = Export { bucket, key, format, overwrite: true, ..Export::default() };
             images.export(who, id, export).await.map(drop)
         }
+        "prepare" => images.prepare(who, id, Choice::default()).await.map(drop),
         "delete" => images.delete(who, id).await,
         "create_from_object" => {
             images.create_from_object(who, from_object(&things.bucket, "disk", None)).await.map(drop)
