@@ -62,7 +62,7 @@ pub(crate) const GUESTS: [Package; 4] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 31] = [
+pub(crate) const TESTS: [Package; 32] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -83,6 +83,7 @@ pub(crate) const TESTS: [Package; 31] = [
     program("xz-utils", "xz"),
     program("zstd", "zstd"),
     program("python3", "python3"),
+    program("strace", "strace"),
     program("libnbd-bin", "nbdcopy"),
     program("openssl", "openssl"),
     program("cpio", "cpio"),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use disk::Source;
+use guest::Sandbox;
 
 use crate::disk_file::{DiskFile, Input};
 use crate::error::{Failure, Result};
@@ -56,6 +57,11 @@ struct From {
     input: Input,
 }
 
+/// Where disks are looked into: the program of these commands starts itself for it.
+pub(crate) fn sandbox() -> Sandbox {
+    Sandbox::of_this_program().or_none()
+}
+
 impl From {
     /// Opens the disk and gives it to `look`.
     fn look<T>(&self, look: impl FnOnce(Arc<dyn Source>) -> disk::error::Result<T>) -> Result<T> {
@@ -77,7 +83,7 @@ impl Guest {
     pub(crate) fn run(self, output: Output) -> Result<()> {
         match self {
             Self::Inspect(Inspect { from, json }) => {
-                let found = from.look(guest::inspect)?;
+                let found = from.look(|disk| sandbox().inspect(disk))?;
                 report::print(if json { Output::Json } else { output }, &found.to_json())
             }
             Self::Check(check) => check.run(output),

@@ -17,6 +17,7 @@ use tokio_util::io::ReaderStream;
 use crate::client::{Client, send};
 use crate::disk_file::options_help;
 use crate::error::{Failure, Result};
+use crate::guest_file;
 use crate::job::{escape, told_job, wait};
 use crate::nbd_export::{Life, serve};
 use crate::object::{download, split};
@@ -418,7 +419,8 @@ fn detect(file: &Path) -> Result<Format> {
     let source: Arc<dyn Source> = Arc::new(FileSource::open(file)?);
     let format = disk::probe(&source)?;
     if format == Format::Raw {
-        let found = guest::inspect(source)
+        let found = guest_file::sandbox()
+            .inspect(source)
             .map_err(|error| Failure::new(format!("cannot look inside `{}`", file.display())).caused_by(&error))?;
         if found.partition_table.is_none() && found.filesystems.is_empty() {
             let message =

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 
 use disk::error::{Error, ErrorKind, Result};
 
-/// Longest time; a disk that needs more is described as far as it was read.
-const TIME_MAX: Duration = Duration::from_secs(10);
+/// Longest time; a disk that needs more is described as far as it was read. Less than the ten seconds of a processor after
+/// which a worker is ended without an answer.
+const TIME_MAX: Duration = Duration::from_secs(8);
 /// Most calls for bytes, counting those answered from memory: what bounds the work on a loop of clusters.
 const READS_MAX: u64 = 4_000_000;
 /// Most bytes read from the disk.

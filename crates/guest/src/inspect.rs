@@ -24,7 +24,7 @@ const FATS_MAX: usize = 32;
 /// Finds out what is on `disk`, without writing to it.
 ///
 /// Never panics on what the disk holds; a broken file system is a note in the report. Reads at most 512 MiB in at
-/// most about 10 seconds; a disk that needs more is described as far as it was read, and a note says so.
+/// most about 8 seconds; a disk that needs more is described as far as it was read, and a note says so.
 ///
 /// # Errors
 /// When the disk itself cannot be read ([`disk::error::ErrorKind::Io`]): a report of failed reads would be wrong.

@@ -34,6 +34,7 @@ mod tree;
 mod vm;
 mod volumes;
 mod window;
+mod worker;
 mod write;
 
 pub use browse::{Browser, Difference, Entry, EntryKind, compare};
@@ -49,4 +50,5 @@ pub use report::{
 };
 pub use systems::Extras;
 pub use vm::Machine;
+pub use worker::{Sandbox, WORKER, run_worker, run_worker_after};
 pub use write::{Attributes, ExtWriter, FatWriter, Overlay};

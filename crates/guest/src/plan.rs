@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use disk::error::Result;
 use disk::source::Source;
+use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use similar::TextDiff;
 
@@ -21,7 +22,7 @@ const BELOW_MAX: usize = 20_000;
 const CONTEXT: usize = 3;
 
 /// The result of an examination.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// What the disk holds.
     pub report: Report,
@@ -45,7 +46,7 @@ pub(crate) struct RecordFile {
 }
 
 /// A change of one path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
     /// Path in the guest.
     pub path: String,
@@ -64,19 +65,19 @@ pub struct Change {
 }
 
 /// What stands at a path.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum State {
     /// Nothing.
     Absent,
     /// A file of which the content is known.
-    File(Vec<u8>),
+    File(#[serde(with = "crate::worker::bytes")] Vec<u8>),
     /// A file that goes; its content may be a secret and was not read.
     Unread {
         /// Its length in bytes.
         length: u64,
     },
     /// The file that was there, with these bytes behind it.
-    Appended(Vec<u8>),
+    Appended(#[serde(with = "crate::worker::bytes")] Vec<u8>),
     /// The registry hive that was there, with these values changed.
     Values(Vec<ValueChange>),
     /// A symbolic link.

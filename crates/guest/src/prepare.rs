@@ -17,8 +17,9 @@ use disk::source::Source;
 
 use self::engines::Work;
 use crate::check::{Choice, Finding};
-use crate::plan::{Plan, plan};
+use crate::plan::Plan;
 use crate::vm::Machine;
+use crate::worker::Sandbox;
 use crate::write::Overlay;
 
 /// Bytes that are moved at once from one overlay to another.
@@ -59,11 +60,21 @@ pub fn prepare(disk: Arc<dyn Source>, options: &PrepareOptions) -> Result<Prepar
 /// # Errors
 /// As [`prepare()`].
 pub fn prepare_with(disk: Arc<dyn Source>, options: &PrepareOptions, machine: &Machine) -> Result<Prepared> {
-    let mut plan = plan(Arc::clone(&disk), &options.choice)?;
+    prepare_by(&Sandbox::none(), disk, options, machine)
+}
+
+/// Does the same where disks are looked into in `sandbox`.
+pub(crate) fn prepare_by(
+    sandbox: &Sandbox,
+    disk: Arc<dyn Source>,
+    options: &PrepareOptions,
+    machine: &Machine,
+) -> Result<Prepared> {
+    let mut plan = sandbox.plan(Arc::clone(&disk), &options.choice)?;
     let mut replayed = None;
     if let Some(overlay) = engines::replay(&disk, &plan.report, options.now, machine)? {
         let overlay = Arc::new(overlay);
-        plan = crate::plan::plan(overlay.clone(), &options.choice)?;
+        plan = sandbox.plan(overlay.clone(), &options.choice)?;
         replayed = Some(overlay);
     }
     if plan.changes.is_empty() {
@@ -83,7 +94,7 @@ pub fn prepare_with(disk: Arc<dyn Source>, options: &PrepareOptions, machine: &M
         overlay = flattened(disk, &overlay, &replayed)?;
     }
     let overlay = Arc::new(overlay);
-    let again = crate::plan::plan(overlay.clone(), &options.choice)?;
+    let again = sandbox.plan(overlay.clone(), &options.choice)?;
     if let Some(change) = again.changes.first() {
         let told =
             format!("the guest was prepared, and afterwards there is still to {}; nothing was kept", change.summary());

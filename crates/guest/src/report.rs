@@ -9,12 +9,14 @@ mod windows;
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 pub use kernel::{Driver, DriverState, Initramfs, Kernel};
 pub use network::{Network, NetworkStack};
 pub use windows::{CloudbaseInit, Windows, WindowsAdapter, WindowsProgram, WindowsService, WindowsVolume};
 
 /// All that was found on one disk.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// The partition table, unless the disk has none.
     pub partition_table: Option<PartitionTable>,
@@ -36,7 +38,7 @@ pub struct Report {
 }
 
 /// How a disk is divided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum PartitionTable {
     /// Master boot record, with logical partitions.
     Mbr,
@@ -56,7 +58,7 @@ impl PartitionTable {
 }
 
 /// One partition.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Partition {
     /// Number as Linux counts it: 1 to 4 primary, from 5 logical; the place in the table for a GPT.
     pub number: u32,
@@ -79,7 +81,7 @@ pub struct Partition {
 }
 
 /// Something recognised by its superblock.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
     /// Where it lies, as if the disk were the first one: `/dev/sda1`, `/dev/sda` for the whole disk, or
     /// `/dev/mapper/group-volume` for a logical volume.
@@ -101,7 +103,7 @@ pub struct Filesystem {
 }
 
 /// Kinds of contents that are recognised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum FilesystemKind {
     /// Second extended file system.
     Ext2,
@@ -157,7 +159,7 @@ impl fmt::Display for FilesystemKind {
 }
 
 /// The operating system of a disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Os {
     /// The family.
     pub kind: OsKind,
@@ -214,7 +216,7 @@ impl Os {
 }
 
 /// Families of operating systems.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum OsKind {
     /// Linux.
     Linux,
@@ -234,7 +236,7 @@ impl OsKind {
 }
 
 /// An installed cloud-init.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudInit {
     /// Version of the package.
     pub version: Option<String>,
@@ -245,7 +247,7 @@ pub struct CloudInit {
 }
 
 /// An installed package.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Package {
     /// Name.
     pub name: String,
@@ -256,7 +258,7 @@ pub struct Package {
 }
 
 /// How a disk starts.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boot {
     /// Whether there is something that a BIOS can start.
     pub bios: bool,

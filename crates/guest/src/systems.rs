@@ -2,6 +2,8 @@
 
 use std::rc::Rc;
 
+use serde::{Deserialize, Serialize};
+
 use crate::boot;
 use crate::contents::{Content, tell_unread};
 use crate::filesystems::btrfs::Subvolume;
@@ -25,7 +27,7 @@ const SYSTEMS_MAX: usize = 8;
 const EFI_MOUNTS: [&str; 3] = ["/efi", "/boot/efi", "/boot"];
 
 /// What is told only when it is asked for, because it takes longer than all the rest.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Extras {
     /// The drivers of each kernel and what its initramfs holds: [`Os::boot_kernels`].
     pub boot_kernels: bool,

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use catalog::Catalog;
 use chunks::{Backend, CacheOptions, CachedBackend, DirBackend, OpenedOptions, Options, RemoteBackend, Store};
 use compute::{QemuDriver, QemuOptions};
+use guest::Sandbox;
 use keys::LocalKms;
 use service::{CatalogIndex, Parts, Service, Settings};
 
@@ -55,7 +56,13 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         blocking_permits: cpus * PERMITS_A_CPU,
         abort_at,
     };
-    Ok(Service::new(Parts { catalog, store, index, kms, driver, clock: Arc::new(SystemClock), settings }))
+    let sandbox = Sandbox::of_this_program();
+    // Images are kept and served all the same, and whoever wants to know what is in one is told this.
+    let blank: Vec<u8> = vec![0; 512];
+    if let Err(error) = sandbox.inspect(Arc::new(blank)) {
+        tracing::error!(%error, "disks will not be looked into");
+    }
+    Ok(Service::new(Parts { catalog, store, index, kms, driver, sandbox, clock: Arc::new(SystemClock), settings }))
 }
 
 /// Returns where opened chunks are kept for small reads, if they are.

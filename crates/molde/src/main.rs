@@ -44,6 +44,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    // Before anything else is set up: this process is to be confined.
+    if std::env::args_os().nth(1).is_some_and(|first| first == guest::WORKER) {
+        return guest::run_worker();
+    }
     let Molde { global, command } = Molde::parse();
     let done = match command {
         Command::Serve(serve) => serve.run(),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use disk::source::{Extent, ExtentKind, Source, check_offset, check_range};
 use disk::{Deny, Format, Given, Opened, Output, WriteOptions};
+use guest::Sandbox;
 use keys::Secret;
 use model::DiskFormat;
 use zeroize::Zeroizing;
@@ -104,19 +105,24 @@ pub(crate) fn open_found(
 
 /// Finds out once what a file is. A declared format must be the real one; an undeclared file that is in no known format
 /// must at least look like a disk, so that a text file does not become an image.
-pub(crate) fn detect(file: Arc<dyn Source>, asked: &Asked) -> Result<Found> {
+pub(crate) fn detect(sandbox: &Sandbox, file: Arc<dyn Source>, asked: &Asked) -> Result<Found> {
     let outer = disk::probe(&file)?;
     if !disk::is_wrapper(outer) {
-        return Ok(Found::Disk(detect_disk(file, None, asked)?));
+        return Ok(Found::Disk(detect_disk(sandbox, file, None, asked)?));
     }
     match disk::seekable(file, outer)? {
-        Some(content) => Ok(Found::Disk(detect_disk(content, Some(outer), asked)?)),
+        Some(content) => Ok(Found::Disk(detect_disk(sandbox, content, Some(outer), asked)?)),
         None => Ok(Found::Packed(outer)),
     }
 }
 
 /// Finds out once what `file` is, which came out of the compressed format `wrapper` or is a file itself.
-pub(crate) fn detect_disk(file: Arc<dyn Source>, wrapper: Option<Format>, asked: &Asked) -> Result<Detected> {
+pub(crate) fn detect_disk(
+    sandbox: &Sandbox,
+    file: Arc<dyn Source>,
+    wrapper: Option<Format>,
+    asked: &Asked,
+) -> Result<Detected> {
     let found = disk::probe(&file)?;
     let bad = |message: String| Error::new(ErrorKind::BadContent, message);
     if disk::is_wrapper(found) {
@@ -138,7 +144,7 @@ pub(crate) fn detect_disk(file: Arc<dyn Source>, wrapper: Option<Format>, asked:
     if disk.is_empty() {
         return Err(bad("the disk in the file has no bytes".into()));
     }
-    if found == Format::Raw && asked.declared.is_none() && !looks_like_a_disk(&disk)? {
+    if found == Format::Raw && asked.declared.is_none() && !looks_like_a_disk(sandbox, &disk)? {
         return Err(bad("the file is in no known disk format, and has no partition table or file system".into())
             .with_hint("if it really is the bytes of a disk, say that its format is raw"));
     }
@@ -156,7 +162,7 @@ pub(crate) struct Recognized {
 }
 
 /// Returns what a file is if it is a disk or disc that an image can be; damage and encryption make it none.
-pub(crate) fn recognize(file: Arc<dyn Source>) -> Result<Option<Recognized>> {
+pub(crate) fn recognize(sandbox: &Sandbox, file: Arc<dyn Source>) -> Result<Option<Recognized>> {
     let found = disk::probe(&file)?;
     let format = DiskFormat::ALL.iter().copied().find(|format| file_format(*format) == Some(found));
     let Some(format) = format else { return Ok(None) };
@@ -165,10 +171,10 @@ pub(crate) fn recognize(file: Arc<dyn Source>) -> Result<Option<Recognized>> {
     }
     let Ok(Opened { disk, .. }) = disk::open(file, found, &Deny) else { return Ok(None) };
     let size = Some(disk.len());
-    if disk.is_empty() || (found == Format::Raw && !looks_like_a_disk(&disk)?) {
+    if disk.is_empty() || (found == Format::Raw && !looks_like_a_disk(sandbox, &disk)?) {
         return Ok(None);
     }
-    Ok(Some(Recognized { format, size, report: guest::inspect(disk).ok() }))
+    Ok(Some(Recognized { format, size, report: sandbox.inspect(disk).ok() }))
 }
 
 fn in_order_only(wrapper: Format) -> Error {
@@ -199,8 +205,8 @@ fn mismatch(declared: DiskFormat, found: Format) -> Error {
         .with_hint("declare the real format, or send the right file")
 }
 
-fn looks_like_a_disk(disk: &Arc<dyn Source>) -> Result<bool> {
-    let report = guest::inspect(Arc::clone(disk))?;
+fn looks_like_a_disk(sandbox: &Sandbox, disk: &Arc<dyn Source>) -> Result<bool> {
+    let report = sandbox.inspect(Arc::clone(disk))?;
     Ok(report.partition_table.is_some() || !report.filesystems.is_empty())
 }
 

@@ -323,14 +323,14 @@ impl Images<'_> {
 
     /// Looks inside the image's disk.
     pub async fn inspect(&self, who: &Principal, id: ImageId) -> Result<guest::Report> {
-        self.look(who, id, guest::inspect).await
+        self.look(who, id, guest::Sandbox::inspect).await
     }
 
     /// Tells what keeps the image's disk from starting elsewhere or from being a cloud's server, and what prepare would
     /// change as `choice` says. Changes nothing.
     pub async fn check(&self, who: &Principal, id: ImageId, choice: guest::Choice) -> Result<guest::Plan> {
         choice.check().map_err(Error::invalid)?;
-        self.look(who, id, move |disk| guest::plan(disk, &choice)).await
+        self.look(who, id, move |sandbox, disk| sandbox.plan(disk, &choice)).await
     }
 
     /// Opens the image's disk and gives it to `look`.
@@ -338,14 +338,15 @@ impl Images<'_> {
         &self,
         who: &Principal,
         id: ImageId,
-        look: impl FnOnce(Arc<dyn Source>) -> disk::Result<T> + Send + 'static,
+        look: impl FnOnce(&guest::Sandbox, Arc<dyn Source>) -> disk::Result<T> + Send + 'static,
     ) -> Result<T> {
         let (image, download) = self.download(who, id).await?.ok_or_else(|| {
             Error::conflict(format!("image {id} has no bytes yet")).with_hint("wait until its state is active")
         })?;
         let file: Arc<dyn Source> = Arc::new(ContentSource::new(download.reader));
         let format = image.disk_format.unwrap_or(DiskFormat::Raw);
-        self.0.permits.run(move || Ok(look(formats::open(file, format)?)?)).await?
+        let sandbox = self.0.parts.sandbox.clone();
+        self.0.permits.run(move || Ok(look(&sandbox, formats::open(file, format)?)?)).await?
     }
 
     fn record(&self, who: &Principal, new: NewImage) -> Result<Image> {

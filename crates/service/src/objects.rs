@@ -125,13 +125,13 @@ impl Objects<'_> {
 
     /// Looks inside the disk in an object, before an image is made of it.
     pub async fn inspect(&self, who: &Principal, bucket: &str, key: &str) -> Result<guest::Report> {
-        self.look(who, bucket, key, guest::inspect).await
+        self.look(who, bucket, key, guest::Sandbox::inspect).await
     }
 
     /// Tells what keeps the disk in an object from starting elsewhere or from being a cloud's server, and what prepare
     /// would change. Changes nothing.
     pub async fn check(&self, who: &Principal, bucket: &str, key: &str) -> Result<guest::Plan> {
-        self.look(who, bucket, key, |disk| guest::plan(disk, &guest::Choice::default())).await
+        self.look(who, bucket, key, |sandbox, disk| sandbox.plan(disk, &guest::Choice::default())).await
     }
 
     /// Opens the disk in an object, in whichever format it is, and gives it to `look`.
@@ -140,13 +140,14 @@ impl Objects<'_> {
         who: &Principal,
         bucket: &str,
         key: &str,
-        look: impl FnOnce(Arc<dyn Source>) -> disk::Result<T> + Send + 'static,
+        look: impl FnOnce(&guest::Sandbox, Arc<dyn Source>) -> disk::Result<T> + Send + 'static,
     ) -> Result<T> {
         let (_, download) = self.get(who, bucket, key).await?;
         let file: Arc<dyn Source> = Arc::new(ContentSource::new(download.reader));
+        let sandbox = self.0.parts.sandbox.clone();
         let work = move || {
             let format = disk::probe(&file)?;
-            Ok(look(disk::open(file, format, &Deny)?.disk)?)
+            Ok(look(&sandbox, disk::open(file, format, &Deny)?.disk)?)
         };
         self.0.permits.run(work).await?
     }

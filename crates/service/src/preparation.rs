@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use disk::source::Source;
-use guest::{Change, Choice, Finding, Overlay, Plan, PrepareOptions, Severity};
+use guest::{Change, Choice, Finding, Overlay, Plan, PrepareOptions, Sandbox, Severity};
 use model::Timestamp;
 use model::images::Image;
 use serde_json::{Value, json};
@@ -23,6 +23,7 @@ pub(crate) const BLOCKING: &str = "molde:blocking";
 const IS_CONFIGURED: &str = "__is_config_init";
 /// Largest report that is kept with its diffs, in bytes of JSON.
 const REPORT_MAX: usize = 4 << 20;
+const OWN_FAULT: &str = "Molde came upon a fault of its own; please report it";
 
 /// What became of a disk that was to be prepared.
 pub(crate) struct Preparation {
@@ -45,14 +46,15 @@ pub(crate) struct Preparation {
 ///
 /// A guest that cannot be prepared stays as it is, with the reason in its report; only reads that fail are errors.
 pub(crate) fn prepare(
+    sandbox: &Sandbox,
     disk: Arc<dyn Source>,
     choice: Option<Choice>,
     declared: &BTreeMap<String, String>,
     now: Timestamp,
 ) -> Result<Preparation> {
     let (plan, outcome) = match choice {
-        None => (look(disk)?, Outcome::Left("not-asked", "it was not asked for".to_owned())),
-        Some(choice) => try_to_prepare(disk, choice, now)?,
+        None => (look(sandbox, disk)?, Outcome::Left("not-asked", "it was not asked for".to_owned())),
+        Some(choice) => try_to_prepare(sandbox, disk, choice, now)?,
     };
     let mut report = plan.to_json();
     report["inspected"] = plan.report.to_json();
@@ -92,27 +94,30 @@ enum Outcome {
     Done { after: Vec<Finding>, overlay: Overlay },
 }
 
-fn try_to_prepare(disk: Arc<dyn Source>, choice: Choice, now: Timestamp) -> Result<(Plan, Outcome)> {
+fn try_to_prepare(sandbox: &Sandbox, disk: Arc<dyn Source>, choice: Choice, now: Timestamp) -> Result<(Plan, Outcome)> {
     let seconds = u64::try_from(now.as_second()).unwrap_or_default();
     let options = PrepareOptions { choice, now: seconds, record: true };
     // A fault of Molde in what it does to a strange disk must not cost the image.
-    let done = catch_unwind(AssertUnwindSafe(|| guest::prepare(Arc::clone(&disk), &options)));
+    let done = catch_unwind(AssertUnwindSafe(|| sandbox.prepare(Arc::clone(&disk), &options)));
     let why = match done {
         Ok(Ok(done)) => return Ok((done.plan, Outcome::Done { after: done.after, overlay: done.overlay })),
         Ok(Err(error)) if error.kind() == disk::ErrorKind::Io => return Err(error.into()),
         Ok(Err(error)) => Error::from(error).sentence(),
-        Err(_) => "Molde came upon a fault of its own; please report it".to_owned(),
+        Err(_) => OWN_FAULT.to_owned(),
     };
-    Ok((look(disk)?, Outcome::Left("refused", why)))
+    Ok((look(sandbox, disk)?, Outcome::Left("refused", why)))
 }
 
-/// Finds out what there is to be found; nothing, on a disk that cannot be read as one.
-fn look(disk: Arc<dyn Source>) -> Result<Plan> {
-    match catch_unwind(AssertUnwindSafe(|| guest::plan(disk, &Choice::default()))) {
-        Ok(Ok(plan)) => Ok(plan),
-        Ok(Err(error)) if error.kind() == disk::ErrorKind::Io => Err(error.into()),
-        Ok(Err(_)) | Err(_) => Ok(Plan::default()),
+/// Finds out what there is to be found; nothing but the reason, on a disk that cannot be looked into.
+fn look(sandbox: &Sandbox, disk: Arc<dyn Source>) -> Result<Plan> {
+    let mut nothing = Plan::default();
+    match catch_unwind(AssertUnwindSafe(|| sandbox.plan(disk, &Choice::default()))) {
+        Ok(Ok(plan)) => return Ok(plan),
+        Ok(Err(error)) if error.kind() == disk::ErrorKind::Io => return Err(error.into()),
+        Ok(Err(error)) => nothing.report.notes.push(Error::from(error).sentence()),
+        Err(_) => nothing.report.notes.push(OWN_FAULT.to_owned()),
     }
+    Ok(nothing)
 }
 
 fn blocking(findings: &[Finding]) -> usize {

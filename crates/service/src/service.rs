@@ -54,6 +54,8 @@ pub struct Parts {
     pub kms: Arc<dyn keys::Kms>,
     /// Where servers run.
     pub driver: Arc<dyn compute::Driver>,
+    /// Where disks are looked into.
+    pub sandbox: guest::Sandbox,
     /// What time it is.
     pub clock: Arc<dyn Clock>,
     /// Numbers and places.

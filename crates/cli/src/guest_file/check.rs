@@ -4,7 +4,7 @@ use clap::Args;
 use guest::{Choice, KINDS};
 use serde_json::{Value, json};
 
-use super::From;
+use super::{From, sandbox};
 use crate::error::Result;
 use crate::findings;
 use crate::output::Output;
@@ -31,7 +31,7 @@ pub struct Findings {
 
 impl Check {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let plan = self.from.look(|disk| guest::plan(disk, &Choice::default()))?;
+        let plan = self.from.look(|disk| sandbox().plan(disk, &Choice::default()))?;
         findings::print_checked(if self.json { Output::Json } else { output }, &plan.to_json())
     }
 }

@@ -10,7 +10,7 @@ use disk::{Backing, ConvertOptions, CopyOptions, Deny, ErrorKind, Format, Opened
 use guest::{Change, Choice, Finding, Plan, PrepareOptions, Prepared};
 use serde_json::json;
 
-use super::{From, look_inside};
+use super::{From, look_inside, sandbox};
 use crate::disk_file::DiskFile;
 use crate::error::{Failure, Result};
 use crate::findings::{print_finding, print_notes};
@@ -66,7 +66,7 @@ impl Prepare {
         choice.check().map_err(Failure::new)?;
         let is_json = self.json || output == Output::Json;
         let Some(target) = self.out.as_ref().filter(|_| !self.dry_run) else {
-            let plan = self.from.look(|disk| guest::plan(disk, &choice))?;
+            let plan = self.from.look(|disk| sandbox().plan(disk, &choice))?;
             return if is_json { print_json(&plan.to_json()) } else { print_plan(&plan) };
         };
         if target.exists() && !self.force {
@@ -83,7 +83,8 @@ impl Prepare {
         let file = DiskFile::find(&self.from.file)?;
         let opened = self.from.input.open(&file)?;
         let backing = self.overlay.then(|| self.backing(&file, &opened, target)).transpose()?;
-        let Prepared { plan, after, overlay } = look_inside(&file, opened.disk, |disk| guest::prepare(disk, &options))?;
+        let Prepared { plan, after, overlay } =
+            look_inside(&file, opened.disk, |disk| sandbox().prepare(disk, &options))?;
         let (changed, changes) = (overlay.changed_bytes(), overlay.changes());
         self.write(Arc::new(overlay), &changes, backing.clone(), target)?;
         if is_json {

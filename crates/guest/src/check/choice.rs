@@ -1,10 +1,12 @@
 //! Which findings are repaired.
 
+use serde::{Deserialize, Serialize};
+
 use super::finding::{Action, Kind};
 use super::kinds::KINDS;
 
 /// What a caller wants repaired, by the ids of kinds.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choice {
     /// Repair these alone, automatic or on request; all automatic ones where it is empty.
     pub only: Vec<String>,

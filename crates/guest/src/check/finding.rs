@@ -2,6 +2,11 @@
 
 use std::fmt;
 
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::kinds::KINDS;
+
 /// How much a finding matters; the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -74,7 +79,7 @@ pub struct Kind {
 }
 
 /// Where a finding shows.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Evidence {
     /// Path in the guest, made safe to print.
     pub path: String,
@@ -85,12 +90,23 @@ pub struct Evidence {
 }
 
 /// One thing that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Finding {
     /// Its kind.
+    #[serde(serialize_with = "to_id", deserialize_with = "of_id")]
     pub kind: &'static Kind,
     /// What is the matter here: one sentence.
     pub text: String,
     /// Where it shows, at most 16 places.
     pub evidence: Vec<Evidence>,
+}
+
+/// A kind goes by its id where findings pass between processes.
+fn to_id<S: Serializer>(kind: &Kind, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(kind.id)
+}
+
+fn of_id<'d, D: Deserializer<'d>>(deserializer: D) -> Result<&'static Kind, D::Error> {
+    let id = String::deserialize(deserializer)?;
+    KINDS.iter().copied().find(|kind| kind.id == id).ok_or_else(|| D::Error::custom("there is no such kind of finding"))
 }

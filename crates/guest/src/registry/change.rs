@@ -2,15 +2,18 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::value::{Value, ValueKind, number_of, text_of, texts_of};
 use crate::text::clean;
 
 /// The type and the bytes of a value.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValueData {
     /// Its type.
     pub kind: ValueKind,
     /// What it holds.
+    #[serde(with = "crate::worker::bytes")]
     pub bytes: Vec<u8>,
 }
 
@@ -56,7 +59,7 @@ impl fmt::Display for ValueData {
 }
 
 /// A change of one value of a hive.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ValueChange {
     /// Path of its key inside the hive, with `\` between names.
     pub key: String,

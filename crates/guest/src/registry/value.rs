@@ -1,6 +1,7 @@
 //! Reading values: their type, and their data wherever it lies.
 
 use disk::error::{Error, Result};
+use serde::{Deserialize, Serialize};
 
 use super::hive::Hive;
 use super::{SEGMENT, names, value_field};
@@ -10,7 +11,7 @@ use crate::fields::{be32, le16, le32, le64, stands_at};
 const DATA_MAX: usize = 1 << 20;
 
 /// Types of values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ValueKind {
     /// Text (`REG_SZ`).
     Text,

@@ -1,7 +1,9 @@
 //! What a kernel has to start with on another machine.
 
+use serde::{Deserialize, Serialize};
+
 /// A kernel.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kernel {
     /// Version, as in [`Os::kernels`](super::Os::kernels).
     pub version: String,
@@ -14,7 +16,7 @@ pub struct Kernel {
 }
 
 /// An initramfs, or what stands in its place.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Initramfs {
     /// Where it is in the guest.
     pub path: String,
@@ -39,7 +41,7 @@ pub struct Initramfs {
 }
 
 /// A driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Driver {
     /// Name of the module.
     pub name: String,
@@ -50,7 +52,7 @@ pub struct Driver {
 }
 
 /// Where a driver is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DriverState {
     /// In the kernel itself.
     Builtin,

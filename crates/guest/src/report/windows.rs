@@ -1,7 +1,9 @@
 //! What is told of a Windows beyond what every system has.
 
+use serde::{Deserialize, Serialize};
+
 /// A Windows, as its registry and its files describe it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Windows {
     /// Edition, such as `ServerStandard` or `Professional`.
     pub edition: Option<String>,
@@ -32,7 +34,7 @@ pub struct Windows {
 }
 
 /// A service or driver.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowsService {
     /// Name of its key.
     pub name: String,
@@ -45,7 +47,7 @@ pub struct WindowsService {
 }
 
 /// The configuration of a network adapter.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowsAdapter {
     /// Its GUID.
     pub id: String,
@@ -62,7 +64,7 @@ pub struct WindowsAdapter {
 }
 
 /// An installed program.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct WindowsProgram {
     /// Name for people.
     pub name: String,
@@ -73,7 +75,7 @@ pub struct WindowsProgram {
 }
 
 /// An installed cloudbase-init.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CloudbaseInit {
     /// When its service starts, as [`WindowsService::start`]; none where there is no service.
     pub start: Option<u32>,
@@ -84,7 +86,7 @@ pub struct CloudbaseInit {
 }
 
 /// How an NTFS was left.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WindowsVolume {
     /// Its device, as in the list of file systems.
     pub device: String,

@@ -181,7 +181,8 @@ async fn open(run: &Run<'_>) -> Result<Opened, Stop> {
         .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("object {name} was deleted before it was read")))?;
     let asked = asked(run).await?;
     let file = ContentSource::new(content::open(run.service, object.content).await?);
-    let found = run.service.permits.run(move || formats::detect(Arc::new(file), &asked)).await?;
+    let sandbox = run.service.parts.sandbox.clone();
+    let found = run.service.permits.run(move || formats::detect(&sandbox, Arc::new(file), &asked)).await?;
     let (packed, file) = match found.map_err(|error| error.about(&name))? {
         Found::Disk(found) => (None, Some(note(run, "open", &format!("object {name}"), object.size, found).await?)),
         Found::Packed(wrapper) => {
@@ -219,7 +220,9 @@ async fn unpack_if_needed(run: &Run<'_>) -> Result<Unpacked, Stop> {
     let unpacked = unpack(run, file, wrapper, parse(to)?, (2, UNPACKED)).await;
     let made = unpacked.map_err(|stop| stop.about(&name))?;
     let (file, asked) = (made.open(run.service).await?, asked(run).await?);
-    let found = run.service.permits.run(move || formats::detect_disk(Arc::new(file), None, &asked)).await?;
+    let sandbox = run.service.parts.sandbox.clone();
+    let work = move || formats::detect_disk(&sandbox, Arc::new(file), None, &asked);
+    let found = run.service.permits.run(work).await?;
     let found = found.map_err(|error| error.about(&name))?;
     let file = note(run, "unpack", "what was unpacked", made.length, found).await?;
     Ok(Unpacked { made: Some((made, file)) })
@@ -281,7 +284,8 @@ async fn inspect(run: &Run<'_>) -> Result<Inspected, Stop> {
         Some(made) => made.open(run.service).await?,
         None => object_file(run, &opened.from).await?,
     });
-    let report = run.service.permits.run(move || guest::inspect(disk)).await?;
+    let sandbox = run.service.parts.sandbox.clone();
+    let report = run.service.permits.run(move || sandbox.inspect(disk)).await?;
     let properties = match report {
         Ok(report) => {
             run.log("inspect", &inspection::sentence(&report)).await?;

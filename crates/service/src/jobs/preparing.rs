@@ -76,7 +76,8 @@ pub(crate) async fn prepare(
     let service = run.service;
     let file = ContentSource::new(service.parts.store.reader(&base.head).await.map_err(Error::from)?);
     let (format, choice, now) = (base.format, wanted.map(Choice::from), service.now());
-    let work = move || preparation::prepare(formats::open(Arc::new(file), format)?, choice, &declared, now);
+    let sandbox = service.parts.sandbox.clone();
+    let work = move || preparation::prepare(&sandbox, formats::open(Arc::new(file), format)?, choice, &declared, now);
     let done = service.permits.run(work).await??;
     for line in done.lines.iter().take(LINES_MAX) {
         run.log("prepare", line).await?;

@@ -131,7 +131,8 @@ async fn recover(run: &Run<'_>, id: Uuid, packs: &PackList) -> Result<bool, Stop
         Err(error) => return Err(Error::from(error).into()),
     };
     let file = Arc::new(ContentSource::new(reader));
-    let recognized = match run.service.permits.run(move || formats::recognize(file)).await? {
+    let sandbox = run.service.parts.sandbox.clone();
+    let recognized = match run.service.permits.run(move || formats::recognize(&sandbox, file)).await? {
         Ok(recognized) => recognized,
         Err(error) => {
             // Kept all the same: part of it may be readable, and an image can be made from the object later.

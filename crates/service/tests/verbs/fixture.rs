@@ -98,8 +98,16 @@ impl Fixture {
             abort_at: None,
         };
         let (driver_part, clock_part) = (driver.clone(), clock.clone());
-        let parts =
-            Parts { catalog: catalog.clone(), store, index, kms, driver: driver_part, clock: clock_part, settings };
+        let parts = Parts {
+            catalog: catalog.clone(),
+            store,
+            index,
+            kms,
+            driver: driver_part,
+            sandbox: guest::Sandbox::none(),
+            clock: clock_part,
+            settings,
+        };
         let service = Service::new(parts);
         service.recover().await.unwrap();
         let secrets = BootstrapSecrets::generate().unwrap();
