@@ -1,5 +1,9 @@
-//! What every target does: open a file, look at its whole map, read some of its disk.
+//! What every target of disk files does: open a file, look at its whole map, read some of its disk.
 
+pub mod damaged;
+#[cfg(fuzzing)]
+pub mod guests;
+pub mod seal;
 pub mod sparse;
 
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! `cargo xtask fuzz`: damaged disk files against every parser, by coverage, on the stable toolchain.
+//! `cargo xtask fuzz`: damaged disk files and guests against every parser, by coverage, on the stable toolchain.
 //!
-//! `cargo fuzz` wants a nightly compiler for its sanitizers. The disk crate forbids unsafe code, so coverage is all that is
+//! `cargo fuzz` wants a nightly compiler for its sanitizers. The crates forbid unsafe code, so coverage is all that is
 //! needed, and the pass that counts it is in every compiler.
 
 use std::collections::VecDeque;
@@ -25,10 +25,10 @@ const COVERAGE: &[&str] = &[
     "-Ccodegen-units=1",
     "--cfg=fuzzing",
 ];
-/// An input that takes longer is a fault.
-const SECONDS_FOR_ONE: u32 = 5;
-/// A process that takes more memory is a fault; some of it is the fuzzer's own.
-const MEBIBYTES: u32 = 1024;
+/// What one input may take: seconds, and MiB of its process, some of which are the fuzzer's own.
+const LIMITS_OF_DISKS: (u32, u32) = (5, 1024);
+/// The same for the targets `guest_*`, as an inspection promises it.
+const LIMITS_OF_GUESTS: (u32, u32) = (10, 512);
 
 /// How long, and what.
 #[derive(Debug, clap::Args)]
@@ -36,14 +36,24 @@ pub(crate) struct Options {
     /// Only this target
     target: Option<String>,
     /// Seconds for each target
-    #[arg(long, default_value_t = 60)]
+    #[arg(long, default_value_t = 20)]
     seconds: u32,
+    /// Inputs for each target, however long they take, instead of seconds
+    #[arg(long, conflicts_with = "seconds")]
+    runs: Option<u64>,
     /// Targets at once; as many as there are processors if not given
     #[arg(long)]
     jobs: Option<usize>,
     /// Keep what was found to be new in `fuzz/corpus`
     #[arg(long)]
     keep: bool,
+}
+
+impl Options {
+    /// What each target gets, in words.
+    fn share(&self) -> String {
+        self.runs.map_or_else(|| format!("{} s", self.seconds), |runs| format!("{runs} inputs"))
+    }
 }
 
 /// Builds the targets and runs them; fails if any input makes one panic, hang or take too much memory.
@@ -79,7 +89,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     if !failed.is_empty() {
         bail!("{} of {total} targets found a fault: {}", failed.len(), failed.join(", "));
     }
-    println!("{total} targets, {} s each: no fault", options.seconds);
+    println!("{total} targets, {} each: no fault", options.share());
     Ok(())
 }
 
@@ -112,11 +122,15 @@ fn fuzz(target: &str, programs: &Path, folder: &Path, options: &Options) -> Resu
     for folder in [&kept, &new, &found] {
         fs::create_dir_all(folder)?;
     }
+    let (seconds, mebibytes) = if target.starts_with("guest_") { LIMITS_OF_GUESTS } else { LIMITS_OF_DISKS };
     let mut command = Command::new(programs.join(target));
     command
-        .arg(format!("-max_total_time={}", options.seconds))
-        .arg(format!("-timeout={SECONDS_FOR_ONE}"))
-        .arg(format!("-rss_limit_mb={MEBIBYTES}"))
+        .arg(match options.runs {
+            Some(runs) => format!("-runs={runs}"),
+            None => format!("-max_total_time={}", options.seconds),
+        })
+        .arg(format!("-timeout={seconds}"))
+        .arg(format!("-rss_limit_mb={mebibytes}"))
         .arg(format!("-artifact_prefix={}/", found.display()))
         .args(["-print_final_stats=1", "-max_len=65536", "-reload=0"]);
     // What is new goes to the first folder.

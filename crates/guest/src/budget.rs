@@ -11,7 +11,7 @@ use disk::error::{Error, ErrorKind, Result};
 
 /// Longest time; a disk that needs more is described as far as it was read. Less than the ten seconds of a processor after
 /// which a worker is ended without an answer.
-const TIME_MAX: Duration = Duration::from_secs(8);
+const TIME_MAX: Duration = Duration::from_secs(if cfg!(fuzzing) { 1 } else { 8 });
 /// Most calls for bytes, counting those answered from memory: what bounds the work on a loop of clusters.
 const READS_MAX: u64 = 4_000_000;
 /// Most bytes read from the disk.
@@ -167,5 +167,7 @@ impl Allowance {
 ///
 /// The panic hook of the process still runs, so a line may appear in the log of the program.
 pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Option<T> {
+    #[cfg(fuzzing)]
+    let _inside = crate::fuzzing::Contained::new();
     catch_unwind(AssertUnwindSafe(run)).ok()
 }

@@ -17,6 +17,9 @@ mod check;
 mod contents;
 mod fields;
 mod filesystems;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod initramfs;
 mod inspect;
 mod json;

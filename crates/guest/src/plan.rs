@@ -117,7 +117,7 @@ fn record(tree: &Tree, report: &Report) -> Option<RecordFile> {
     is_kept.then(|| RecordFile { device, subvolume: tree.subvolume(&path), inner })
 }
 
-fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
+pub(crate) fn changes(tree: &Tree, drafted: BTreeMap<String, After>) -> Vec<Change> {
     let mut changes = Vec::new();
     for (path, after) in drafted {
         if !tree.is_writable(&path) {

@@ -103,7 +103,7 @@ fn look_for_boot(tree: &Tree, index: usize, report: &mut Report, windows: &mut W
 }
 
 /// Describes the Windows whose root is `tree`.
-fn describe(tree: &Tree, windows: Windows) -> Os {
+pub(crate) fn describe(tree: &Tree, windows: Windows) -> Os {
     let mut os = Os { distro: Some("windows".to_owned()), ..Os::new(OsKind::Windows) };
     let mut windows = windows;
     if let Some(bytes) = registry::load(tree, "SYSTEM")

@@ -68,7 +68,7 @@ fn copy_at(disk: &Window, sector: u64, at: u64) -> Result<std::result::Result<Ve
     let Some(entries) = start.map(|start| disk.bytes(start, length as usize)).transpose()?.flatten() else {
         return Ok(Err(Flaw::Header("has its entries outside of the disk")));
     };
-    if crc32fast::hash(&entries) != header.entries_crc {
+    if crc32fast::hash(&entries) != header.entries_crc && !cfg!(fuzzing) {
         return Ok(Err(Flaw::Header("has a wrong checksum of its entries")));
     }
     let entries = entries.chunks_exact(header.entry_size as usize);
@@ -85,7 +85,7 @@ fn header(bytes: &[u8], lba: u64) -> std::result::Result<Header, Flaw> {
     };
     let mut zeroed = covered.to_vec();
     zeroed[16..20].fill(0);
-    if crc32fast::hash(&zeroed) != le32(bytes, 16) {
+    if crc32fast::hash(&zeroed) != le32(bytes, 16) && !cfg!(fuzzing) {
         return Err(Flaw::Header("has a wrong checksum of its header"));
     }
     if le64(bytes, 24) != lba {

@@ -41,7 +41,7 @@ impl Base {
             bins,
             is_cut: bins < claimed,
             sequences: (le32(bytes, SEQUENCE_FIRST), le32(bytes, SEQUENCE_SECOND)),
-            is_checksum_right: checksum(bytes) == le32(bytes, CHECKSUM),
+            is_checksum_right: cfg!(fuzzing) || checksum(bytes) == le32(bytes, CHECKSUM),
         })
     }
 

@@ -35,7 +35,7 @@ pub(super) fn read(window: &Window, device: &str) -> Result<PhysicalVolume, Stri
     let is_label = |sector: &[u8]| stands_at(sector, 0, b"LABELONE") && stands_at(sector, 24, b"LVM2 001");
     let found = (0..).zip(head.chunks_exact(SECTOR)).find(|(_, sector)| is_label(sector));
     let (number, label) = found.ok_or("it has no label")?;
-    if checksum(&label[20..]) != le32(label, 16) || le64(label, 8) != number {
+    if !is_sum(&label[20..], le32(label, 16)) || le64(label, 8) != number {
         return Err("the checksum of its label is wrong".to_owned());
     }
     let header = label.get(le32(label, 20) as usize..).filter(|header| header.len() >= 40);
@@ -78,7 +78,7 @@ fn text(window: &Window, offset: u64, size: u64) -> Result<Option<String>, Strin
         found.ok_or_else(|| "an area lies outside of the volume".to_owned())
     };
     let header = read(offset, AREA_HEADER as u64)?;
-    if checksum(&header[4..]) != le32(&header, 0) || !stands_at(&header, 4, AREA_MAGIC) {
+    if !is_sum(&header[4..], le32(&header, 0)) || !stands_at(&header, 4, AREA_MAGIC) {
         return Err("the header of an area is damaged".to_owned());
     }
     let ring = le64(&header, 32).saturating_sub(AREA_HEADER as u64);
@@ -99,17 +99,17 @@ fn text(window: &Window, offset: u64, size: u64) -> Result<Option<String>, Strin
     let first = length.min(size - start);
     let mut text = read(offset.saturating_add(start), first)?;
     text.extend(read(offset.saturating_add(AREA_HEADER as u64), length - first)?);
-    if checksum(&text) != le32(&header, 56) {
+    if !is_sum(&text, le32(&header, 56)) {
         return Err("the checksum of its text is wrong".to_owned());
     }
     let text = String::from_utf8(text).map_err(|_| "its text has bytes that are no text")?;
     Ok(Some(text.trim_end_matches('\0').to_owned()))
 }
 
-/// The CRC-32 of LVM: the usual polynomial, another start, and no inversion at the end.
-fn checksum(bytes: &[u8]) -> u32 {
+/// Returns whether `stated` is the CRC-32 of LVM: the usual polynomial, another start, and no inversion at the end.
+fn is_sum(bytes: &[u8], stated: u32) -> bool {
     const START: u32 = 0xf597_a6cf;
     let mut hasher = crc32fast::Hasher::new_with_initial(!START);
     hasher.update(bytes);
-    !hasher.finalize()
+    !hasher.finalize() == stated || cfg!(fuzzing)
 }

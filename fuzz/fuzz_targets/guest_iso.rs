@@ -1,0 +1,8 @@
+//! ISO 9660 with and without Rock Ridge, damaged.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::guests::read(
+    fuzz::sound!("iso", "iso-rock-ridge"),
+    fuzz::seal::nothing,
+    data
+));
