@@ -1,8 +1,9 @@
 //! Real guests: Debian trees, disks around them, and those that are broken as guests of another hypervisor are.
 //!
-//! mmdebstrap -> tree (kept) -> `broken.sh` -> `mke2fs -d` -> one raw disk for each firmware, in seconds
+//! mmdebstrap -> tree (kept) -> `broken.sh` -> file system of the tree -> one raw disk for each layout, in seconds
 
 mod raw;
+mod root;
 mod tree;
 
 use std::fs;
@@ -13,6 +14,7 @@ use anyhow::{Context as _, Result};
 use crate::command::capture;
 use crate::{packages, workspace};
 pub(crate) use raw::{Firmware, Layout, PARTITION_START};
+pub(crate) use root::Root;
 pub(crate) use tree::{Recipe, apt_options, remove as remove_tree, write_sources};
 
 const ROOT_UUID: &str = "6d6f6c64-6500-4465-6d6f-62726f6b656e";
@@ -21,10 +23,17 @@ const TREE: Recipe = Recipe {
               isc-dhcp-client,openssh-server",
     script: include_str!("guests/guest.sh"),
 };
-/// Breaks a tree: `sh broken.sh TREE bios|uefi`.
+/// Each with the name of its disk; GRUB reads each file system, with either firmware.
+const GUESTS: [(&str, Firmware, Root); 4] = [
+    ("bios", Firmware::Bios, Root::Ext4),
+    ("uefi", Firmware::Uefi, Root::Ext4),
+    ("bios-xfs", Firmware::Bios, Root::Xfs),
+    ("uefi-btrfs", Firmware::Uefi, Root::Btrfs),
+];
+/// Breaks a tree: `sh broken.sh TREE bios|uefi ext4|xfs|btrfs`.
 const BROKEN: &str = include_str!("guests/broken.sh");
 
-/// Makes the broken guests that are not there yet, and returns their folder: `bios.raw` and `uefi.raw`.
+/// Makes the broken guests that are not there yet, and returns their folder: `bios.raw`, `uefi-btrfs.raw` and so on.
 pub(crate) fn ensure_broken() -> Result<PathBuf> {
     packages::ensure(&packages::DISK)?;
     packages::ensure(&packages::GUESTS)?;
@@ -32,12 +41,14 @@ pub(crate) fn ensure_broken() -> Result<PathBuf> {
     fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let tree = folder.join("tree");
     once(&folder.join("tree.recipe"), &TREE.text(), &tree, || TREE.make(&folder, &tree))?;
-    for (name, firmware) in [("bios", Firmware::Bios), ("uefi", Firmware::Uefi)] {
-        let layout = Layout { firmware, bytes: 1 << 30, root_uuid: ROOT_UUID };
+    for (name, firmware, root) in GUESTS {
+        // mkfs.btrfs wants room for more than it fills.
+        let bytes = if root == Root::Btrfs { 3 << 29 } else { 1 << 30 };
+        let layout = Layout { firmware, root, bytes, root_uuid: ROOT_UUID };
         let disk = folder.join(name).with_extension("raw");
         let recipe = TREE.text() + BROKEN + &layout.text();
         once(&disk.with_extension("recipe"), &recipe, &disk, || {
-            break_tree(&folder, &tree, name)?;
+            break_tree(&folder, &tree, firmware, root)?;
             layout.make(&folder, &tree, &disk)
         })?;
     }
@@ -55,10 +66,11 @@ fn once(stamp: &Path, recipe: &str, path: &Path, make: impl FnOnce() -> Result<(
     fs::write(stamp, recipe).with_context(|| format!("cannot write {}", stamp.display()))
 }
 
-fn break_tree(folder: &Path, tree: &Path, firmware: &str) -> Result<()> {
+fn break_tree(folder: &Path, tree: &Path, firmware: Firmware, root: Root) -> Result<()> {
     let script = folder.join("broken.sh");
     fs::write(&script, BROKEN)?;
-    capture(packages::as_root("sh")?.arg(&script).arg(tree).arg(firmware)).map(drop)
+    let firmware = if firmware == Firmware::Bios { "bios" } else { "uefi" };
+    capture(packages::as_root("sh")?.arg(&script).arg(tree).args([firmware, root.as_str()])).map(drop)
 }
 
 /// The environment for libguestfs: no KVM, the kernel of the guests in `folder`, and its cache there too.

@@ -50,8 +50,10 @@ pub(crate) const DISK: [Package; 4] = [
     file("grub-pc-bin", "/usr/lib/grub/i386-pc/boot.img"),
 ];
 
-/// What disks of real guests for UEFI are made with beyond that.
-pub(crate) const GUESTS: [Package; 4] = [
+/// What disks of real guests for UEFI, and on other file systems, are made with beyond that.
+pub(crate) const GUESTS: [Package; 6] = [
+    program("xfsprogs", "mkfs.xfs"),
+    program("btrfs-progs", "mkfs.btrfs"),
     program("dosfstools", "mkfs.vfat"),
     program("mtools", "mcopy"),
     program("fdisk", "sfdisk"),

@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 
 use crate::command::run;
-use crate::guests::{Firmware, Layout, Recipe, remove_tree};
+use crate::guests::{Firmware, Layout, Recipe, Root, remove_tree};
 use crate::{packages, workspace};
 
 /// The disk in its two forms.
@@ -26,7 +26,7 @@ const TREE: Recipe = Recipe {
     script: include_str!("guest.sh"),
 };
 /// As large as the root disk of the smallest flavor.
-const LAYOUT: Layout = Layout { firmware: Firmware::Bios, bytes: 1 << 30, root_uuid: ROOT_UUID };
+const LAYOUT: Layout = Layout { firmware: Firmware::Bios, root: Root::Ext4, bytes: 1 << 30, root_uuid: ROOT_UUID };
 
 /// The disk, made now unless one of the same recipe is there.
 pub(crate) fn ensure_disk() -> Result<(DemoDisk, &'static str)> {

@@ -1,13 +1,18 @@
-# Writes into a Debian tree what keeps a guest of VMware from starting in a cloud: sh broken.sh TREE bios|uefi
-# Every file is written whole, so that one tree serves both.
+# Writes into a Debian tree what keeps a guest of VMware from starting in a cloud: sh broken.sh TREE bios|uefi ext4|xfs|btrfs
+# Every file is written whole, so that one tree serves all.
 set -eu
 tree=$1
 firmware=$2
+root=$3
 
 # Devices by their names on that machine, one of them a data disk that is not part of the image.
+case $root in
+    ext4) options='errors=remount-ro 0 1' ;;
+    *) options='defaults 0 0' ;;
+esac
 cat > "$tree/etc/fstab" <<END
 # <file system> <mount point> <type> <options> <dump> <pass>
-/dev/sda1 / ext4 errors=remount-ro 0 1
+/dev/sda1 / $root $options
 /dev/sdb1 /data ext4 defaults 0 2
 END
 mkdir -p "$tree/data" "$tree/boot/efi" "$tree/boot/grub"

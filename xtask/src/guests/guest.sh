@@ -2,12 +2,19 @@
 set -eu
 tree=$1
 
-# The initramfs has the drivers of that machine's disks alone.
+# The initramfs has the drivers of that machine's disks alone, and of the file systems that the root may be made as.
 cat > "$tree/etc/initramfs-tools/conf.d/molde" <<END
 MODULES=list
 COMPRESS=zstd
 END
 echo sd_mod > "$tree/etc/initramfs-tools/modules"
+cat > "$tree/etc/initramfs-tools/hooks/molde" <<'END'
+#!/bin/sh
+[ "$1" != prereqs ] || exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules xfs btrfs crc32c_generic
+END
+chmod 755 "$tree/etc/initramfs-tools/hooks/molde"
 chroot "$tree" update-initramfs -u
 
 # No package sources: nothing of the machine that built the disk.

@@ -1,4 +1,4 @@
-//! A raw disk around a root tree: an ext4 at 1 MiB, and GRUB where a BIOS or UEFI firmware looks for it.
+//! A raw disk around a root tree: its file system at 1 MiB, and GRUB where a BIOS or an installed UEFI system has it.
 //!
 //! BIOS: boot record with GRUB's first 440 bytes, GRUB's core, the root to the end. UEFI: GPT, the root, the EFI system
 //! partition behind it. No loop device, no mount and no partition parser of the kernel is needed, so that it works in a container.
@@ -11,8 +11,8 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::command::{capture, find, run};
-use crate::packages;
+use super::root::{self, Root};
+use crate::command::{capture, find};
 
 const SECTOR: u64 = 512;
 /// Where the root begins, on every disk; GRUB's core for a BIOS lies between the boot record and here.
@@ -32,13 +32,14 @@ pub(crate) enum Firmware {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Layout {
     pub(crate) firmware: Firmware,
+    pub(crate) root: Root,
     pub(crate) bytes: u64,
     pub(crate) root_uuid: &'static str,
 }
 
-/// What GRUB's core can do: find the root by its UUID and read its configuration from there.
-const GRUB_MODULES: [&str; 9] =
-    ["ext2", "search_fs_uuid", "linux", "normal", "configfile", "serial", "terminal", "echo", "boot"];
+/// What GRUB's core can do beside reading the root: find it by its UUID, and take its configuration from there.
+const GRUB_MODULES: [&str; 8] =
+    ["search_fs_uuid", "linux", "normal", "configfile", "serial", "terminal", "echo", "boot"];
 
 impl Layout {
     /// All that a disk is made from beside its tree.
@@ -56,7 +57,7 @@ impl Layout {
             Firmware::Bios => self.write_boot_record(&disk)?,
             Firmware::Uefi => self.write_gpt(&part)?,
         }
-        self.make_root(tree, &part)?;
+        root::make(self, folder, tree, &part)?;
         let core = self.make_grub_core(folder)?;
         match self.firmware {
             Firmware::Bios => write_grub_core(&core, &mut disk)?,
@@ -65,18 +66,9 @@ impl Layout {
         fs::rename(&part, raw).with_context(|| format!("cannot keep {}", raw.display()))
     }
 
-    fn root_bytes(&self) -> u64 {
+    pub(super) fn root_bytes(&self) -> u64 {
         let behind = if self.firmware == Firmware::Uefi { ESP_BYTES + GPT_END } else { 0 };
         self.bytes - PARTITION_START - behind
-    }
-
-    fn make_root(&self, tree: &Path, disk: &Path) -> Result<()> {
-        let mut mke2fs = packages::as_root("mke2fs")?;
-        mke2fs.args(["-q", "-F", "-t", "ext4", "-L", "root", "-U", self.root_uuid, "-N", "65536", "-m", "1"]);
-        // Newer defaults are switched off that GRUB cannot read.
-        mke2fs.args(["-J", "size=16", "-O", "^metadata_csum_seed,^orphan_file"]);
-        mke2fs.args(["-E", &format!("offset={PARTITION_START},lazy_itable_init=0,lazy_journal_init=0")]);
-        run(mke2fs.arg("-d").arg(tree).arg(disk).arg(format!("{}K", self.root_bytes() >> 10)))
     }
 
     /// GRUB's first 440 bytes, and one bootable Linux partition that reaches to the end.
@@ -117,7 +109,7 @@ impl Layout {
         };
         let mut mkimage = Command::new(find("grub-mkimage").context("`grub-mkimage` is not installed")?);
         mkimage.arg(format!("--format={format}")).args(["--prefix=/boot/grub", "--config"]).arg(&early);
-        capture(mkimage.arg("--output").arg(&core).args(own).args(GRUB_MODULES))?;
+        capture(mkimage.arg("--output").arg(&core).args(own).arg(self.root.grub_module()).args(GRUB_MODULES))?;
         fs::read(&core).with_context(|| format!("cannot read {}", core.display()))
     }
 }
@@ -132,7 +124,7 @@ fn write_grub_core(core: &[u8], disk: &mut File) -> Result<()> {
     Ok(())
 }
 
-/// The EFI system partition as Debian's installer fills it, and the path that firmware without entries of its own takes.
+/// The EFI system partition as Debian's installer fills it: firmware starts that by an entry, which stays on the old machine.
 fn write_esp(folder: &Path, core: &[u8], disk: &mut File, start: u64) -> Result<()> {
     let (esp, grub) = (folder.join("esp.img"), folder.join("grubx64.efi"));
     fs::write(&grub, core)?;
@@ -145,12 +137,10 @@ fn write_esp(folder: &Path, core: &[u8], disk: &mut File, start: u64) -> Result<
         command.env("MTOOLS_SKIP_CHECK", "1").arg("-i").arg(&esp);
         command
     };
-    for name in ["::EFI", "::EFI/debian", "::EFI/BOOT"] {
+    for name in ["::EFI", "::EFI/debian"] {
         capture(mtools("mmd").arg(name))?;
     }
-    for name in ["::EFI/debian/grubx64.efi", "::EFI/BOOT/BOOTX64.EFI"] {
-        capture(mtools("mcopy").arg(&grub).arg(name))?;
-    }
+    capture(mtools("mcopy").arg(&grub).arg("::EFI/debian/grubx64.efi"))?;
     disk.seek(SeekFrom::Start(start))?;
     std::io::copy(&mut File::open(&esp)?, disk)?;
     Ok(())
