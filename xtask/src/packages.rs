@@ -88,6 +88,7 @@ pub(crate) const TESTS: [Package; 32] = [
     program("strace", "strace"),
     program("libnbd-bin", "nbdcopy"),
     program("openssl", "openssl"),
+    program("gnupg", "gpg"),
     program("cpio", "cpio"),
     program("bzip2", "bzip2"),
     program("lz4", "lz4"),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 /// Each package and the packages of ours that it may use.
-const ALLOWED: [(&str, &[&str]); 15] = [
+const ALLOWED: [(&str, &[&str]); 16] = [
     (
         "molde",
         &[
@@ -20,7 +20,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
             "molde-service",
         ],
     ),
-    ("molde-cli", &["molde-disk", "molde-guest", "molde-model", "molde-nbd"]),
+    ("molde-cli", &["molde-disk", "molde-distributions", "molde-guest", "molde-model", "molde-nbd"]),
     ("molde-api", &["molde-model", "molde-service"]),
     (
         "molde-service",
@@ -33,6 +33,7 @@ const ALLOWED: [(&str, &[&str]); 15] = [
     ("molde-compute", &["molde-model"]),
     ("molde-agent", &[]),
     ("molde-disk", &[]),
+    ("molde-distributions", &[]),
     ("molde-keys", &[]),
     ("molde-model", &[]),
     ("molde-tests", &[]),
