@@ -56,7 +56,12 @@ impl Credentials {
 }
 
 fn default_path() -> Option<PathBuf> {
+    Some(config_folder()?.join("credentials.json"))
+}
+
+/// The folder of what a person has set up for all commands.
+pub(crate) fn config_folder() -> Option<PathBuf> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
     let config = config.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))?;
-    Some(config.join("molde/credentials.json"))
+    Some(config.join("molde"))
 }

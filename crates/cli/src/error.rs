@@ -98,3 +98,13 @@ impl From<disk::Error> for Failure {
         Self { closed_pipe, ..failure.caused_by(cause) }
     }
 }
+
+impl From<distributions::Error> for Failure {
+    fn from(error: distributions::Error) -> Self {
+        let failure = Self::new(error.to_string()).with_some_hint(error.hint());
+        match std::error::Error::source(&error) {
+            Some(cause) => failure.caused_by(cause),
+            None => failure,
+        }
+    }
+}

@@ -35,7 +35,7 @@ const COLUMNS: &[Column] = &[
     ("DISK", "/virtual_size"),
     ("CREATED", "/created_at"),
 ];
-const PATCH: &str = "application/openstack-images-v2.1-json-patch";
+pub(crate) const PATCH: &str = "application/openstack-images-v2.1-json-patch";
 const READ: usize = 256 << 10;
 
 /// What can be done with images.
@@ -380,11 +380,16 @@ async fn create_from_file(client: &Client, output: Output, create: Create, file:
     ] {
         body.insert(name.into(), value);
     }
+    output.show(&publish(client, body, file).await?)
+}
+
+/// Makes an image of the attributes in `body` and sends it a file as its bytes; where these are refused, no image is left.
+pub(crate) async fn publish(client: &Client, body: Map<String, Value>, file: &Path) -> Result<Value> {
     let length = std::fs::metadata(file)
         .map_err(|error| Failure::new(format!("cannot read `{}`", file.display())).caused_by(&error))?
         .len();
+    let bar = progress::bytes(body.get("name").and_then(Value::as_str).unwrap_or_default(), length);
     let id = id(&client.send(Method::POST, "/v2/images", &Value::Object(body)).await?);
-    let bar = progress::bytes(&create.name, length);
     let sent = send_file(client, &id, file, length, &bar).await;
     bar.finish_and_clear();
     if let Err(failure) = sent {
@@ -392,7 +397,7 @@ async fn create_from_file(client: &Client, output: Output, create: Create, file:
         let _ = client.delete(&format!("/v2/images/{id}")).await;
         return Err(failure);
     }
-    output.show(&get(client, &id).await?)
+    get(client, &id).await
 }
 
 /// Sends a file as the bytes of an image; as chunks where that may save anything and the server takes them.
@@ -415,7 +420,7 @@ async fn send_file(client: &Client, id: &str, file: &Path, length: u64, bar: &Pr
 
 /// Finds out the format of a local file. One in no known format must at least look like a disk, so that a text file
 /// does not become an image.
-fn detect(file: &Path) -> Result<Format> {
+pub(crate) fn detect(file: &Path) -> Result<Format> {
     let source: Arc<dyn Source> = Arc::new(FileSource::open(file)?);
     let format = disk::probe(&source)?;
     if format == Format::Raw {
@@ -489,10 +494,12 @@ async fn watch(client: &Client, id: &str) -> Result<()> {
 }
 
 async fn list(client: &Client, name: Option<&str>) -> Result<Vec<Value>> {
-    let mut next = match name {
-        Some(name) => format!("/v2/images?limit=1000&name={}", escape(name)),
-        None => "/v2/images?limit=1000".to_owned(),
-    };
+    list_by(client, &name.map(|name| format!("&name={}", escape(name))).unwrap_or_default()).await
+}
+
+/// Lists the images that match the filters in `query`, each after an `&`.
+pub(crate) async fn list_by(client: &Client, query: &str) -> Result<Vec<Value>> {
+    let mut next = format!("/v2/images?limit=1000{query}");
     let mut images = Vec::new();
     loop {
         let mut page = client.get(&next).await?;

@@ -22,6 +22,7 @@ mod object;
 mod output;
 mod passphrase;
 mod progress;
+mod public_images;
 mod quota;
 mod report;
 mod s3;
@@ -64,6 +65,9 @@ pub enum Command {
     /// Make, look at, change, export, serve and remove images
     #[command(subcommand)]
     Image(image::Image),
+    /// Find, add and renew the distributions' public images
+    #[command(subcommand)]
+    Catalog(public_images::Catalog),
     /// Look at and cancel jobs
     #[command(subcommand)]
     Job(job::Job),
@@ -101,12 +105,23 @@ pub fn run(command: Command, global: &Global) -> Result<()> {
     match command {
         Command::Disk(command) => command.run(global.output),
         Command::Guest(command) => command.run(global.output),
+        Command::Catalog(command) => {
+            let client = match Credentials::find(global.credentials.as_deref()) {
+                // What is known can be told without a server; a file that was named has to be there.
+                Err(_) if command.goes_without_server() && global.credentials.is_none() => None,
+                found => Some(Client::new(found?, global.project.clone())?),
+            };
+            runtime()?.block_on(command.run(client.as_ref(), global.output))
+        }
         command => {
             let credentials = Credentials::find(global.credentials.as_deref())?;
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-            runtime.block_on(ask(command, &Client::new(credentials, global.project.clone())?, global.output))
+            runtime()?.block_on(ask(command, &Client::new(credentials, global.project.clone())?, global.output))
         }
     }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
 }
 
 async fn ask(command: Command, client: &Client, output: Output) -> Result<()> {
@@ -122,6 +137,8 @@ async fn ask(command: Command, client: &Client, output: Output) -> Result<()> {
         Command::Quota(command) => command.run(client, output).await,
         Command::User(command) => command.run(client, output).await,
         Command::Key(command) => command.run(client, output).await,
-        Command::Disk(_) | Command::Guest(_) => Err(Failure::new("local commands need no server")),
+        Command::Disk(_) | Command::Guest(_) | Command::Catalog(_) => {
+            Err(Failure::new("this command does not begin with a server"))
+        }
     }
 }
