@@ -8,22 +8,26 @@ mod command;
 pub mod disks;
 mod file_server;
 pub mod guest;
+mod mirror;
 mod molde;
 pub mod peers;
 mod proxy;
 mod random;
 mod s3;
+mod signer;
 mod tmpfs;
 
 use std::time::{Duration, Instant};
 
 pub use command::{Done, command, run, tool};
 pub use file_server::FileServer;
+pub use mirror::Mirror;
 pub use molde::{Molde, Options, binary, files_below, memory_peak};
 pub use proxy::Proxy;
 pub use random::Random;
 pub use rustix::process::Signal;
 pub use s3::{Answer, Request, S3, answer};
+pub use signer::Signer;
 pub use tmpfs::Tmpfs;
 
 /// How long a test waits for anything that is expected to happen soon; a machine may be busy with other tests.
