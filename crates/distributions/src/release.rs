@@ -181,17 +181,20 @@ async fn in_folder(
     mirror: &Mirror,
     wanted: Wanted<'_>,
     folder: &str,
-    (file, checksums): (&str, &str),
+    (pattern, checksums): (&str, &str),
     now: Timestamp,
 ) -> Result<Release> {
     let trust = &wanted.version.trust;
     // A list of one image is named after it, so the image is found first.
     let single = checksums.contains("{file}");
-    let file = if single { resolved(mirror, folder, file, trust).await? } else { file.to_owned() };
+    let file = if single { resolved(mirror, folder, pattern, trust).await? } else { pattern.to_owned() };
     let checksums = resolved(mirror, folder, &checksums.replace("{file}", &file), trust).await?;
     let list = believed(mirror, &format!("{folder}{checksums}"), trust, now).await?;
     let sums = checksums::parse(&list.text, single.then_some(file.as_str()))?;
-    let named = sums.into_iter().filter_map(|(name, sum)| Some((matched(&file, &name)?.to_owned(), name, sum)));
+    let named = sums.into_iter().filter_map(|(name, sum)| {
+        matched(&file, &name)?;
+        Some((matched(pattern, &name)?.to_owned(), name, sum))
+    });
     let newest = named.max_by(|(one, ..), (other, ..)| newer(one, other));
     let (serial, name, checksum) =
         newest.ok_or_else(|| Error::new(format!("`{checksums}` has no SHA-256 and no SHA-512 of `{file}`")))?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Stdio;
 
 use serde_json::json;
+use sha2::{Digest, Sha512};
 use tests::{Mirror, Molde, Signer, command, disks, run, tool, wait_for};
 
 use crate::site::{CLEAR, Site, clear_list, sha256};
@@ -60,6 +61,20 @@ fn a_signature_in_a_file_of_its_own_is_believed_and_xz_is_unpacked() {
     let saved = site.molde.file("saved.raw");
     fs::write(&saved, site.saved(&image)).unwrap();
     disks::assert_same(&saved, &qcow2, "qcow2");
+}
+
+#[test]
+fn a_list_of_one_image_is_found_by_its_name() {
+    let site = Site::new();
+    for (build, seed) in [("3.23.9", 10), ("3.23.10", 11)] {
+        let (disk, image) = (site.disk(seed), format!("single/v3.23/single-{build}-x86_64-r0.qcow2"));
+        let sum = hex::encode(Sha512::digest(&disk)) + "\n";
+        site.mirror.put(&image, disk);
+        site.mirror.put(&format!("{image}.sha512"), &sum);
+        site.mirror.put(&format!("{image}.sha512.asc"), site.signer.detached(sum.as_bytes(), &["--armor"]));
+    }
+    let image = site.add("single");
+    assert_eq!((site.saved(&image), &image["catalog_serial"]), (site.disk(11), &json!("3.23.10")));
 }
 
 #[test]

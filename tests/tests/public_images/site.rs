@@ -1,7 +1,7 @@
-//! A server, a mirror of four distributions, and whoever signs for them.
+//! A server, a mirror of five distributions, and whoever signs for them.
 //!
-//! `clear` has a clearsigned list as Fedora has, `apart` a detached signature as AlmaLinux, `stream` simplestreams as Ubuntu,
-//! and `plain` signs nothing, as Debian's cloud images.
+//! `clear` has a clearsigned list as Fedora has, `apart` a detached signature as AlmaLinux, `single` a list for each image as
+//! Arch, `stream` simplestreams as Ubuntu, and `plain` signs nothing, as Debian's cloud images.
 
 use std::fs;
 
@@ -44,6 +44,20 @@ const DEFINITIONS: &str = r#"
     version = "12"
     codename = "worm"
     end_of_life = "2020-06-30"
+
+    [[distribution]]
+    name = "single"
+    title = "Single"
+    os_distro = "single"
+    verification = "detached"
+    signature = "{checksums}.asc"
+    keys = ["mirror"]
+    folder = "https://images.example.org/single/v{version}/"
+    file = "single-*-{arch}-r0.qcow2"
+    checksums = "{file}.sha512"
+    architectures = { x86_64 = { arch = "x86_64" } }
+    [[distribution.version]]
+    version = "3.23"
 
     [[distribution]]
     name = "stream"

@@ -121,7 +121,7 @@ fn what_was_revoked_does_not_sign() {
     let signature = gpg.sign(&[AT_2020, DETACH].concat());
     let edit = gpg.file("edit");
     fs::write(&edit, "key 1\nrevkey\ny\n0\n\ny\nsave\n").unwrap();
-    let commands = ["--no-batch", "--command-file", edit.to_str().unwrap(), "--edit-key", &gpg.fingerprint()];
+    let commands = ["--command-file", edit.to_str().unwrap(), "--edit-key", &gpg.fingerprint()];
     gpg.run(&commands);
     doubted(&signature, gpg.key(), now(), "the key was revoked");
 
