@@ -64,7 +64,7 @@ pub(crate) const GUESTS: [Package; 6] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 32] = [
+pub(crate) const TESTS: [Package; 33] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,

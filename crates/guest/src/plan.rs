@@ -35,7 +35,7 @@ pub struct Plan {
 }
 
 /// The file in the guest that tells what prepare did.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct RecordFile {
     /// The file system that holds it, as in [`crate::Filesystem::device`].
     pub(crate) device: String,

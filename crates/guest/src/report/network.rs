@@ -1,7 +1,9 @@
 //! How a system's files set up its network adapters.
 
+use serde::{Deserialize, Serialize};
+
 /// What sets up network adapters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum NetworkStack {
     /// ifupdown, of Debian and Alpine.
     Ifupdown,
@@ -30,7 +32,7 @@ impl NetworkStack {
 }
 
 /// What one file says of one adapter.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
     /// Whose file it is.
     pub stack: NetworkStack,

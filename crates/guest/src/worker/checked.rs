@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::process::fault;
-use crate::plan::{Change, Plan, State};
+use crate::plan::{Change, Plan, RecordFile, State};
 use crate::report::Report;
 use crate::text::visible;
 
@@ -48,7 +48,9 @@ impl Answer for Plan {
         self.findings = safe(self.findings)?;
         let devices: HashSet<&str> = self.report.filesystems.iter().map(|found| found.device.as_str()).collect();
         let is_sound = |change: &Change| devices.contains(change.device.as_str()) && has_sound_paths(change);
-        if self.changes.iter().all(is_sound) { Ok(self) } else { Err(fault("its plan has a path that none may have")) }
+        let is_record_sound = |file: &RecordFile| devices.contains(file.device.as_str()) && self::is_sound(&file.inner);
+        let all_sound = self.changes.iter().all(is_sound) && self.record.iter().all(is_record_sound);
+        if all_sound { Ok(self) } else { Err(fault("its plan has a path that none may have")) }
     }
 }
 
