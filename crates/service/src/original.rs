@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 
-/// Where a report has what the image was, and the reports of preparations before it.
-const ORIGINAL: &str = "original";
-const EARLIER: &str = "earlier";
+/// Where a report has what the image was.
+pub(crate) const ORIGINAL: &str = "original";
+/// Where it has the reports of preparations before it.
+pub(crate) const EARLIER: &str = "earlier";
 
 /// What goes with the bytes of an image.
 #[derive(Debug, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::error::{Error, Result};
 use crate::inspection::{self, declared_otherwise};
+use crate::original::{EARLIER, ORIGINAL};
 
 /// What an image's properties that only Molde sets begin with.
 pub(crate) const RESERVED: &str = "molde:";
@@ -21,7 +22,7 @@ pub(crate) const PREPARE: &str = "molde:prepare";
 pub(crate) const BLOCKING: &str = "molde:blocking";
 /// Huawei's word for having been prepared.
 const IS_CONFIGURED: &str = "__is_config_init";
-/// Largest report that is kept with its diffs, in bytes of JSON.
+/// Largest report that is kept, in bytes of JSON.
 const REPORT_MAX: usize = 4 << 20;
 const OWN_FAULT: &str = "Molde came upon a fault of its own; please report it";
 
@@ -61,9 +62,7 @@ pub(crate) fn prepare(
     let found = inspection::properties(&plan.report);
     report["at"] = json!(now.to_string());
     let mut lines: Vec<String> = plan.report.os.iter().filter_map(|os| declared_otherwise(declared, os)).collect();
-    if let Some(notes) = report["notes"].as_array_mut() {
-        notes.extend(lines.iter().map(|line| json!(line)));
-    }
+    lines.iter().for_each(|line| note(&mut report, line));
     match outcome {
         Outcome::Left(state, reason) => {
             lines.push(format!("nothing was changed: {reason}"));
@@ -124,24 +123,61 @@ fn blocking(findings: &[Finding]) -> usize {
     findings.iter().filter(|finding| finding.kind.severity <= Severity::BlocksCloud).count()
 }
 
-/// Returns the text of a report as it is kept: without diffs where it would be too large with them.
-pub(crate) fn text_of(mut report: Value) -> String {
-    let text = report.to_string();
-    if text.len() <= REPORT_MAX {
-        return text;
+/// Makes a report small enough to be kept: the diffs go first, then all lists.
+pub(crate) fn fit(mut report: Value) -> Value {
+    for (cut, what) in [(without_diffs as fn(&mut Value), "The diffs"), (without_lists, "The lists of this report")] {
+        if report.to_string().len() <= REPORT_MAX {
+            break;
+        }
+        // Of what the image was before, the rest stays: it is needed to give that back.
+        report.get_mut(EARLIER).and_then(Value::as_array_mut).into_iter().flatten().for_each(cut);
+        cut(&mut report);
+        note(&mut report, &format!("{what} were too large to be kept."));
     }
-    without_diffs(&mut report);
-    report.get_mut("earlier").and_then(Value::as_array_mut).into_iter().flatten().for_each(without_diffs);
-    if let Some(notes) = report["notes"].as_array_mut() {
-        notes.push(json!("The diffs were too large to be kept."));
-    }
-    report.to_string()
+    report
 }
 
 fn without_diffs(report: &mut Value) {
     for change in report["changes"].as_array_mut().into_iter().flatten() {
         change["diff"] = Value::Null;
+        change["values"] = Value::Null;
     }
+}
+
+fn without_lists(report: &mut Value) {
+    if let Some(fields) = report.as_object_mut() {
+        fields.retain(|name, value| name == EARLIER || !value.is_array());
+        fields.remove("inspected");
+    }
+}
+
+fn note(report: &mut Value, text: &str) {
+    match report["notes"].as_array_mut() {
+        Some(notes) => notes.push(json!(text)),
+        None => report["notes"] = json!([text]),
+    }
+}
+
+/// Takes out of the report of a prepared image what only the disk before it had: those who may read the image may not
+/// read that.
+pub(crate) fn without_the_disk_before(report: &mut Value) {
+    if report["state"] != "prepared" {
+        return;
+    }
+    let Some(fields) = report.as_object_mut() else { return };
+    for own in ["inspected", ORIGINAL, EARLIER] {
+        fields.remove(own);
+    }
+    let mut keep = |list: &str, names: &[&str]| {
+        for entry in fields.get_mut(list).and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(entry) = entry.as_object_mut() {
+                entry.retain(|name, _| names.contains(&name.as_str()));
+            }
+        }
+    };
+    keep("findings", &["id", "severity", "action", "remedy"]);
+    keep("changes", &["path", "device", "summary"]);
+    note(report, "What the disk was before it was prepared is shown to the image's owner.");
 }
 
 /// Writes into the properties of an image what became of its preparation.
@@ -150,4 +186,29 @@ pub(crate) fn describe(image: &mut Image, state: &str, blocking: usize) {
     image.properties.insert(BLOCKING.to_owned(), blocking.to_string());
     let is_fit = matches!(state, "prepared" | "nothing-to-do");
     image.properties.insert(IS_CONFIGURED.to_owned(), is_fit.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_that_is_too_large_keeps_what_undoing_needs() {
+        let half = "x".repeat(REPORT_MAX / 2);
+        let change = json!({"path": "/etc/fstab", "diff": half, "values": null});
+        let before = json!({"state": "prepared", "changes": [change], "original": {"size_virtual": 1}});
+        let report = |ranges: Value| json!({"changes": [change], "changed_ranges": ranges, EARLIER: [before]});
+        let small = json!({"changes": [change], "notes": []});
+        assert_eq!(fit(small.clone()), small, "what is small stays as it is");
+
+        let cut = fit(report(json!([[0, 4096]])));
+        assert_eq!((&cut["changes"][0]["path"], &cut["changes"][0]["diff"]), (&json!("/etc/fstab"), &Value::Null));
+        assert_eq!(cut["changed_ranges"], json!([[0, 4096]]));
+        assert_eq!(cut[EARLIER][0]["changes"][0]["diff"], Value::Null);
+        assert_eq!(cut["notes"], json!(["The diffs were too large to be kept."]));
+
+        let cut = fit(report(vec![json!([u64::MAX, u64::MAX]); REPORT_MAX / 40].into()));
+        assert!(cut.to_string().len() < 1000, "{cut}");
+        assert_eq!(cut[EARLIER], json!([{"state": "prepared", "original": {"size_virtual": 1}}]));
+    }
 }

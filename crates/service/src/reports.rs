@@ -20,15 +20,20 @@ use crate::{content, formats, policy, preparation};
 const AT_WORK: &[JobKind] = &[JobKind::PrepareImage, JobKind::ExportImage];
 
 impl Images<'_> {
-    /// Returns what was found inside the image when it was made, and what was done about it, as JSON.
+    /// Returns what was found inside the image when it was made, and what was done about it, as JSON. Those who may read the
+    /// image but do not own it learn nothing of what prepare took out of it.
     pub async fn report(&self, who: &Principal, id: ImageId) -> Result<Value> {
         let mut tx = self.0.parts.catalog.read().await?;
-        policy::read_image(who, id, images::get(&mut tx, id).await?)?;
+        let image = policy::read_image(who, id, images::get(&mut tx, id).await?)?;
         let kept = reports::get(&mut tx, id).await?.ok_or_else(|| {
             Error::new(ErrorKind::NotFound, format!("no report is kept with image {id}"))
                 .with_hint("a report is made when an image is made from a file in a bucket, or prepared; check the image to see it as it is now")
         })?;
-        parse(&kept.report)
+        let mut report = parse(&kept.report)?;
+        if !policy::owns(who, image.project) {
+            preparation::without_the_disk_before(&mut report);
+        }
+        Ok(report)
     }
 
     /// Begins the job that repairs the guest in an image as `choice` says. What the image had before is kept beside it.

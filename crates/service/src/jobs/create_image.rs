@@ -159,7 +159,7 @@ impl Work for CreateImageWork {
                 None
             }
         };
-        reports::put(tx, id, &Kept { original, report: preparation::text_of(prepared.report) }).await?;
+        reports::put(tx, id, &Kept { original, report: prepared.report.to_string() }).await?;
         Ok(Vec::new())
     }
 }

@@ -80,7 +80,7 @@ impl Work for PrepareImageWork {
             }
             None => {}
         }
-        kept.report = preparation::text_of(report);
+        kept.report = preparation::fit(report).to_string();
         change(tx, run, &mut image, prepared, parse(&opened.format)?).await?;
         reports::put(tx, image.id, &kept).await?;
         match before {

@@ -91,7 +91,7 @@ pub(crate) async fn prepare(
         None => None,
     };
     let (state, blocking) = (done.state.to_owned(), done.blocking);
-    Ok(Prepared { made, state, blocking, report: done.report, found: done.found })
+    Ok(Prepared { made, state, blocking, report: preparation::fit(done.report), found: done.found })
 }
 
 /// Makes content `to` of the whole changed disk.

@@ -95,6 +95,26 @@ async fn what_was_uploaded_is_prepared_and_given_back_as_it_was() {
 }
 
 #[tokio::test]
+async fn what_the_disk_was_is_shown_to_its_owner_alone() {
+    let shop = Shop::new().await;
+    let (image, _) = shop.import("guest", &guest(), |from| from.prepare = Some(Choice::default())).await;
+    let public = ImageChange { visibility: Some(Visibility::Public), ..ImageChange::default() };
+    shop.f.service.images().update(&shop.f.root().await, image.id, public).await.unwrap();
+    let stranger = shop.f.principal(&shop.f.project("theirs").await, Role::Member).await;
+    let (own, other) =
+        (shop.report(image.id).await, shop.f.service.images().report(&stranger, image.id).await.unwrap());
+    assert!(own.to_string().contains("/dev/sda / ext4"), "the old line of fstab: {own}");
+    assert!(!other.to_string().contains("/dev/sda / ext4"), "{other}");
+    assert_eq!(list(&other, "changes", "path"), list(&own, "changes", "path"));
+    assert_eq!(list(&other, "findings", "id"), list(&own, "findings", "id"));
+    assert_eq!(other["findings_after"], own["findings_after"]);
+    assert!(own.get("inspected").is_some() && other.get("inspected").is_none());
+    shop.undo(image.id).await;
+    let told = shop.f.service.images().report(&stranger, image.id).await.unwrap();
+    assert_eq!(told, shop.report(image.id).await, "the disk is the one that was looked into");
+}
+
+#[tokio::test]
 async fn what_shares_the_bytes_keeps_them() {
     let shop = Shop::new().await;
     let before = guest();
