@@ -14,6 +14,8 @@ fn main() {
     println!("cargo::rerun-if-changed=../../Cargo.lock");
     let out = PathBuf::from(variable("OUT_DIR"));
     let program = out.join("molde-agent");
+    // A copy of this folder by hard links shares the file, and must keep the program that it was built with.
+    let _ = fs::remove_file(&program);
     let target = variable("TARGET").into_string().expect("a target has a plain name");
     if !target.starts_with("x86_64-") || !target.contains("-linux-") {
         // The micro-VM is one for x86-64; without an agent it is not offered.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use disk::error::Result;
 use disk::source::Source;
@@ -20,6 +21,8 @@ use crate::tree::{CONFIG_MAX, Tree};
 const BELOW_MAX: usize = 20_000;
 /// Lines around a change that a diff shows.
 const CONTEXT: usize = 3;
+/// How long the shortest diff of a file is looked for; after that it is a correct one that may be longer.
+const DIFF_TIME: Duration = Duration::from_secs(1);
 
 /// The result of an examination.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -244,7 +247,7 @@ impl Change {
         let (before, after) = (text(&self.before)?, text(&self.after)?);
         let path = clean(self.path.as_bytes());
         let old = if self.before == State::Absent { "/dev/null".to_owned() } else { format!("a{path}") };
-        let diff = TextDiff::from_lines(&before, &after);
+        let diff = TextDiff::configure().timeout(DIFF_TIME).diff_lines(&before, &after);
         let shown = diff.unified_diff().context_radius(CONTEXT).header(&old, &format!("b{path}")).to_string();
         // Control characters of the guest stay out of terminals.
         Some(shown.lines().map(|line| format!("{}\n", visible(line))).collect())
