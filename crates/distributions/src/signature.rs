@@ -72,7 +72,10 @@ impl Key {
         let subkey = match subkey {
             None => None,
             Some(Some(subkey)) => Some(subkey),
-            Some(None) => return Err(if self.names(signature) { Doubt::Wrong } else { Doubt::OtherKey }),
+            Some(None) if !self.names(signature) => return Err(Doubt::OtherKey),
+            // Those are not even computed.
+            Some(None) if !is_strong(signature) => return Err(Doubt::Weak),
+            Some(None) => return Err(Doubt::Wrong),
         };
         self.check_primary(now, by_primary)?;
         if let Some(subkey) = subkey {
