@@ -35,7 +35,7 @@ pub struct Prepare {
     #[arg(short = 'O', long, default_value = "qcow2")]
     output_format: Format,
     /// Write only what changed, as a qcow2 that reads all else through the file: that must stay where it is, unchanged
-    #[arg(long, requires = "out")]
+    #[arg(long, conflicts_with = "dry_run")]
     overlay: bool,
     /// Only show what would be changed, file by file
     #[arg(short = 'n', long, conflicts_with = "out")]
