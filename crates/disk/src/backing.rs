@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(kind(name("monolithicFlat", "disk-flat.vmdk", "below/../disk.vmdk")), ErrorKind::Refused);
         assert_eq!(kind(name("monolithicFlat", "disk-flat.vmdk", "disk-flat.vmdk")), ErrorKind::Refused);
         assert_eq!(kind(name("monolithicFlat", "absent/disk-flat.vmdk", "out")), ErrorKind::Io);
-        let far = (0..5).fold(at("deep"), |path, _| path.join("n".repeat(200))).join("disk");
+        let far = (0..6).fold(at("deep"), |path, _| path.join("n".repeat(200))).join("disk");
         fs::create_dir_all(far.parent().unwrap()).unwrap();
         fs::write(&far, "").unwrap();
         let refused = Backing::new(&far, &opened(Format::Raw, ""), &[], &at("out")).unwrap_err();

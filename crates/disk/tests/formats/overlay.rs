@@ -247,7 +247,9 @@ fn what_is_there_stays_and_what_fails_leaves_nothing() {
     check(&folder, &out, &disk);
     std::fs::remove_file(folder.path("after")).unwrap();
     assert_eq!(backing(&base).unwrap_err().kind(), ErrorKind::Refused, "not over its own base, whatever is forced");
-    let failed = write_overlay(Arc::new(Unreadable), &[0..4096], backing(&out).unwrap(), &out, &options).unwrap_err();
+    let failed =
+        write_overlay(Arc::new(Unreadable), std::slice::from_ref(&(0..4096)), backing(&out).unwrap(), &out, &options)
+            .unwrap_err();
     assert_eq!((failed.kind(), names()), (ErrorKind::Corrupt, 2));
     check(&folder, &out, &disk);
     assert!(std::fs::read(&base).unwrap() == disk);
