@@ -6,6 +6,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
 
 use agent::{After, Before, Operation};
 use rustix::fs::{FileType, Gid, Mode, OFlags, Stat, Uid};
@@ -18,20 +19,32 @@ use crate::root::{Place, Root, shown, told};
 /// Bytes that are hashed at once.
 const PIECE: usize = 64 << 10;
 
+/// Where new files have their rights from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rights {
+    /// Owner, mode and label are set.
+    OfLinux,
+    /// Their driver gives them what their folder hands down, and nothing is set: that would take its place.
+    Inherited,
+}
+
 /// Makes the changes in the file system that is mounted at `folder`.
-pub(crate) fn apply(folder: &str, operations: &[Operation]) -> Outcome<()> {
+pub(crate) fn apply(folder: &str, operations: &[Operation], rights: Rights) -> Outcome<()> {
     let root = Root::open(folder)?;
     for operation in operations {
         let path = &operation.path;
-        change(&root, operation).map_err(|why| format!("{}: {why}", shown(path)))?;
+        change(&root, operation, rights).map_err(|why| format!("{}: {why}", shown(path)))?;
     }
     Ok(())
 }
 
-fn change(root: &Root, operation: &Operation) -> Outcome<()> {
+fn change(root: &Root, operation: &Operation, rights: Rights) -> Outcome<()> {
     let path = &operation.path[..];
     if is_new(root, operation)? {
         root.make_parents(path)?;
+        if let (Rights::Inherited, After::Content { bytes, .. }) = (rights, &operation.after) {
+            return written(&mut new_file(&root.place(path)?)?, bytes);
+        }
         return create(root, path, &operation.after);
     }
     let place = root.place(path)?;
@@ -47,6 +60,13 @@ fn change(root: &Root, operation: &Operation) -> Outcome<()> {
             let mut file = checked_file(root, path, before)?;
             file.seek(SeekFrom::End(0)).map_err(|error| io(&error))?;
             written(&mut file, bytes)
+        }
+        (before, After::Patched(pieces)) => {
+            let file = checked_file(root, path, before)?;
+            for (at, bytes) in pieces {
+                file.write_all_at(bytes, *at).map_err(|error| io(&error))?;
+            }
+            file.sync_all().map_err(|error| io(&error))
         }
         (Before::Folder, After::Absent(below)) => {
             expect(&found, FileType::Directory)?;
@@ -103,7 +123,7 @@ fn create(root: &Root, path: &[u8], after: &After) -> Outcome<()> {
             rustix::fs::symlinkat(&target[..], &place.folder, place.name).map_err(told)?;
             place.set_label(label.as_deref())
         }
-        After::Absent(_) => Err("it is not there".to_owned()),
+        After::Absent(_) | After::Patched(_) => Err("it is not there".to_owned()),
     }
 }
 

@@ -72,6 +72,8 @@ pub enum After {
     },
     /// The file that was there with these bytes behind it; a new one is for its owner alone.
     Appended(Vec<u8>),
+    /// The file that was there with these bytes at these places, the last of which may make it longer.
+    Patched(Vec<(u64, Vec<u8>)>),
     /// A symbolic link.
     Link(Vec<u8>),
     /// Nothing; a folder has all of this in it, deepest first, and whether each is a folder.
@@ -156,6 +158,14 @@ impl Operation {
                     out.byte(u8::from(*is_folder));
                 }
             }
+            After::Patched(pieces) => {
+                out.byte(5);
+                out.count(pieces.len());
+                for (at, bytes) in pieces {
+                    out.number(*at);
+                    out.bytes(bytes);
+                }
+            }
         }
     }
 
@@ -176,6 +186,7 @@ impl Operation {
             2 => After::Appended(from.bytes()?),
             3 => After::Link(from.bytes()?),
             4 => After::Absent(from.list(|from| Some((from.bytes()?, from.byte()? != 0)))?),
+            5 => After::Patched(from.list(|from| Some((from.number()?, from.bytes()?)))?),
             _ => return None,
         };
         Some(Self { path, before, after })
@@ -193,6 +204,7 @@ mod tests {
             operation(Before::Absent, After::Content { bytes: b"new".to_vec(), like: Some(b"/etc/y".to_vec()) }),
             operation(file(Some([9; 32])), After::Content { bytes: Vec::new(), like: None }),
             operation(file(None), After::Appended(b"more".to_vec())),
+            operation(file(Some([7; 32])), After::Patched(vec![(0, b"a".to_vec()), (1 << 33, b"b".to_vec())])),
             operation(Before::Link(b"to".to_vec()), After::Link(b"elsewhere".to_vec())),
             operation(Before::Folder, After::Absent(vec![(b"/etc/x/a".to_vec(), true), (b"/etc/x/b".to_vec(), false)])),
             operation(Before::Log, After::Appended(b"line\n".to_vec())),

@@ -2,8 +2,8 @@
 //!
 //! host: [`Job`] -> bytes in the initramfs -> agent: mounts, checks, changes, unmounts -> [`Answer`] on the second serial port
 //!
-//! Invariants: the agent is given finished bytes and plain paths, never anything to run; it changes nothing where not
-//! all stands as the job says; what it answers is one line, for the host to take as the word of a hostile machine.
+//! Invariants: the agent is given finished bytes and plain paths, never anything of a guest's to run; it changes nothing
+//! where not all stands as the job says; what it answers is one line, for the host to take as the word of a hostile machine.
 #![forbid(unsafe_code)]
 
 mod answer;
@@ -17,5 +17,10 @@ pub use job::{After, Before, Job, Mount, Operation};
 pub const JOB: &str = "job";
 /// Folder in the initramfs of the kernel modules, which are called by their number in the order of loading.
 pub const MODULES: &str = "modules";
+/// A kind of file system that no kernel of Debian knows: the host's program of this name serves it, through FUSE. It lies at
+/// the top of the initramfs, and it is all that is ever started there.
+pub const NTFS: &str = "ntfs-3g";
+/// Folder in the initramfs of the libraries that it needs.
+pub const LIBRARIES: &str = "lib";
 /// What a drive is called by its serial number, before its number.
 pub const DRIVE: &str = "molde-";

@@ -16,7 +16,7 @@ pub(crate) const FOLDER: &str = "/mnt";
 
 /// Mounts what the kernel tells of devices.
 pub(crate) fn start() -> Outcome<()> {
-    for (kind, folder) in [("devtmpfs", "/dev"), ("sysfs", "/sys")] {
+    for (kind, folder) in [("devtmpfs", "/dev"), ("sysfs", "/sys"), ("proc", "/proc")] {
         fs::create_dir_all(folder).map_err(|error| format!("{folder} cannot be made: {error}"))?;
         rustix::mount::mount(kind, folder, kind, MountFlags::NOSUID | MountFlags::NOEXEC, None)
             .map_err(|error| format!("{folder} cannot be mounted: {error}"))?;

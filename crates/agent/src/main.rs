@@ -1,17 +1,20 @@
 //! `molde-agent`: the only program in the micro-VM of prepare, which the kernel starts as its first process.
 //!
 //! It does the job that lies beside it, answers on the second serial port, and ends the machine. The file systems are an
-//! attacker's: no link is followed, nothing is opened but regular files and folders, nothing is run.
+//! attacker's: no link is followed, nothing is opened but regular files and folders, nothing of theirs is run.
 #![forbid(unsafe_code)]
 
 mod apply;
 mod machine;
+mod ntfs;
 mod root;
 
 use std::fs;
 use std::io::Write;
 
-use agent::{Answer, JOB, Job};
+use agent::{Answer, JOB, Job, NTFS};
+
+use apply::Rights;
 
 /// Why something was not done: a sentence without its full stop.
 type Outcome<T> = Result<T, String>;
@@ -41,9 +44,16 @@ fn run() -> Outcome<()> {
     machine::load_modules(job.modules)?;
     for mount in &job.mounts {
         let device = machine::drive(mount.drive)?;
-        machine::mount(&device, mount)?;
-        apply::apply(machine::FOLDER, &mount.operations)?;
-        machine::unmount()?;
+        if mount.kind == NTFS {
+            let driver = ntfs::mount(&device, &mount.options)?;
+            apply::apply(machine::FOLDER, &mount.operations, Rights::Inherited)?;
+            machine::unmount()?;
+            driver.finish()?;
+        } else {
+            machine::mount(&device, mount)?;
+            apply::apply(machine::FOLDER, &mount.operations, Rights::OfLinux)?;
+            machine::unmount()?;
+        }
     }
     Ok(())
 }

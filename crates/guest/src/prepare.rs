@@ -7,6 +7,7 @@
 //! that needs nothing has an overlay without changes, so that preparing twice is preparing once.
 
 mod engines;
+mod ntfs;
 mod own;
 
 use std::ops::Range;

@@ -7,6 +7,8 @@
 //! Invariants: it has a limit of time, of memory and of what it writes; one that hangs is started once more; nothing of
 //! what it wrote is taken unless its agent said that all was done and QEMU ended well.
 
+mod driver;
+mod elf;
 mod initramfs;
 mod job;
 mod kernel;
@@ -21,7 +23,7 @@ use agent::Job;
 use disk::error::{Error, Result};
 use disk::source::Source;
 
-pub(crate) use self::job::mounts;
+pub(crate) use self::job::{mounts, ntfs_mount, operation};
 pub use self::machine::Machine;
 use self::machine::missing;
 use self::volume::Volume;
@@ -54,11 +56,12 @@ pub(crate) fn run(
     let kernel = kernel::newest(machine).ok_or_else(|| missing("kernel"))?;
     let kinds: Vec<&str> = mounts.iter().map(|mount| mount.kind.as_str()).collect();
     let modules = kernel.modules(&kinds)?;
+    let parts = if kinds.contains(&agent::NTFS) { driver::parts(machine)? } else { Vec::new() };
     let job = Job { now, modules: modules.len() as u64, mounts }.to_bytes();
     if job.len() > JOB_MAX {
         return Err(Error::unsupported(format!("more than {} MiB would be written", JOB_MAX >> 20)));
     }
-    let initramfs = initramfs::pack(&modules, &job)?;
+    let initramfs = initramfs::pack(&modules, &job, &parts)?;
     let volumes: Vec<Arc<Volume>> =
         places.into_iter().map(|place| Arc::new(Volume::new(Arc::clone(disk), place))).collect();
     let run = || qemu::run(machine, &kernel.image, &initramfs, &volumes);

@@ -12,6 +12,6 @@ mod writer;
 
 pub use ext::{Attributes, ExtWriter};
 pub use fat::FatWriter;
-pub(crate) use ntfs::NtfsWriter;
+pub(crate) use ntfs::{NtfsWriter, no_room};
 pub use overlay::Overlay;
 pub(crate) use writer::{Writer, open};

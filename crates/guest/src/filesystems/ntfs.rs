@@ -105,12 +105,35 @@ impl Ntfs {
                 return Ok(None);
             }
             let units: Vec<u16> = name.encode_utf16().collect();
-            let Some(reference) = Index::open(&self.mft, &file)?.find(&self.mft, &self.upcase, &units)? else {
+            let Some((reference, _)) = Index::open(&self.mft, &file)?.find(&self.mft, &self.upcase, &units)? else {
                 return Ok(None);
             };
             file = self.mft.referred(reference)?;
         }
         Ok(Some(file))
+    }
+
+    /// Returns `path` with its names as they are written on the volume, as far as they are there: a driver of Linux does not
+    /// find them by others.
+    pub(crate) fn written(&self, path: &[u8]) -> Result<Vec<u8>, String> {
+        let mut written = Vec::new();
+        let mut folder = self.mft.file(RECORD_ROOT)?;
+        for name in path.split(|byte| *byte == b'/').filter(|name| !name.is_empty()) {
+            let units: Vec<u16> = String::from_utf8_lossy(name).encode_utf16().collect();
+            let found = match folder.take().filter(File::is_folder) {
+                Some(folder) => Index::open(&self.mft, &folder)?.find(&self.mft, &self.upcase, &units)?,
+                None => None,
+            };
+            written.push(b'/');
+            if let Some((reference, units)) = found {
+                let name = String::from_utf16(&units).map_err(|_| "a name on the way to it is no Unicode")?;
+                written.extend(name.into_bytes());
+                folder = Some(self.mft.referred(reference)?);
+            } else {
+                written.extend(name);
+            }
+        }
+        Ok(written)
     }
 
     fn find(&self, path: &[u8]) -> Result<Option<Found>, String> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use disk::error::{Error, ErrorKind, Result};
 use disk::source::Source;
 
+use super::ntfs;
 use super::own::{self, cannot};
 use crate::fields::{le16, le32};
 use crate::place::{self, Place};
@@ -62,7 +63,7 @@ pub(super) fn apply(work: &Work<'_>, overlay: &mut Overlay) -> Result<()> {
     let places = place::find(work.disk, &devices)?;
     let mut tasks = Vec::new();
     for ((device, changes), place) in by_device.into_iter().zip(places) {
-        let engine = match engine(overlay, &place, work.now) {
+        let engine = match engine(overlay, &place, work.now).and_then(|engine| fitting(engine, work, &changes)) {
             Ok(engine) => engine,
             // The record alone is not worth refusing the guest.
             Err(error) if changes.is_empty() && error.kind() != ErrorKind::Io => continue,
@@ -98,7 +99,13 @@ fn run_machine(work: &Work<'_>, tasks: &[Task<'_>], overlay: &mut Overlay) -> Re
     }
     let mut mounts = Vec::new();
     for (number, task) in tasks.iter().enumerate() {
-        mounts.extend(vm::mounts(number, task.place.kind, &task.changes, task.record)?);
+        match task.place.range().filter(|_| task.place.kind == FilesystemKind::Ntfs) {
+            Some(range) => mounts.push(
+                ntfs::mount(number, work.disk, range, &task.changes, work.now)
+                    .map_err(|error| cannot(&format!("change {}", task.device), &error))?,
+            ),
+            None => mounts.extend(vm::mounts(number, task.place.kind, &task.changes, task.record)?),
+        }
     }
     let places = tasks.iter().map(|task| task.place.clone()).collect();
     vm::run(work.machine, work.disk, places, mounts, work.now, overlay).map_err(|error| {
@@ -173,6 +180,15 @@ fn engine(overlay: &mut Overlay, place: &Place, now: u64) -> Result<Engine> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Returns the engine for an NTFS according to what is changed there; any other as it is.
+fn fitting(engine: Engine, work: &Work<'_>, changes: &[&Change]) -> Result<Engine> {
+    let Engine::Registry(range) = engine else { return Ok(engine) };
+    Ok(match ntfs::needs_driver(work.disk, range.clone(), changes, work.now)? {
+        Some(why) => Engine::Machine(Some(why)),
+        None => Engine::Registry(range),
+    })
 }
 
 /// Returns whether an ext needs repair, which neither engine does: a kernel would write to it nevertheless.

@@ -40,7 +40,9 @@ pub(super) fn set_values(
     let writer = NtfsWriter::open(Arc::clone(disk), range)?;
     for change in changes {
         let done = match &change.after {
-            State::Values(values) => writer.set_values(overlay, &change.inner, values, now),
+            State::Values(values) => {
+                writer.edit(&change.inner, values, now).and_then(|edited| writer.write(overlay, &change.inner, &edited))
+            }
             after => Err(Error::unsupported(format!("on NTFS no {} is written", after.as_str()))),
         };
         done.map_err(|error| cannot(&change.summary(), &error))?;

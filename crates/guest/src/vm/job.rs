@@ -1,8 +1,9 @@
 //! The changes of a plan as the agent is told them.
 
-use agent::{After, Before, Mount, Operation};
+use agent::{After, Before, Mount, NTFS, Operation};
 use disk::error::{Error, Result};
 
+use super::driver;
 use crate::plan::{Change, RecordFile, State};
 use crate::report::FilesystemKind;
 
@@ -44,6 +45,11 @@ pub(crate) fn mounts(
     subvolumes.into_iter().map(mount).collect()
 }
 
+/// Returns the mount of an NTFS, which is drive `number`.
+pub(crate) fn ntfs_mount(number: usize, operations: Vec<Operation>) -> Mount {
+    Mount { drive: number as u64, kind: NTFS.to_owned(), options: driver::options(), operations }
+}
+
 /// Returns what the kernel calls `kind`: one driver knows all of ext.
 fn kernel_name(kind: FilesystemKind) -> &'static str {
     match kind {
@@ -62,7 +68,12 @@ fn options(kind: FilesystemKind, subvolume: Option<u64>) -> String {
     }
 }
 
-fn operation(change: &Change) -> Result<Operation> {
+/// Returns what the agent does about one change.
+///
+/// # Errors
+///
+/// `Unsupported` for a change that only Molde itself makes.
+pub(crate) fn operation(change: &Change) -> Result<Operation> {
     let bytes = |text: &str| text.as_bytes().to_vec();
     let before = match &change.before {
         State::Absent => Before::Absent,

@@ -81,7 +81,11 @@ impl Kernel {
             );
         }
         for kind in kinds {
-            let module = if kind.starts_with("ext") { "ext4" } else { kind };
+            let module = match *kind {
+                agent::NTFS => "fuse",
+                kind if kind.starts_with("ext") => "ext4",
+                kind => kind,
+            };
             if !add(module) {
                 return Err(missing(&format!("kernel that knows {kind}")));
             }

@@ -14,6 +14,8 @@ pub struct Machine {
     pub kernels: PathBuf,
     /// Folder of the modules, in folders called by the version of their kernel.
     pub modules: PathBuf,
+    /// ntfs-3g, the program that writes NTFS.
+    pub ntfs_driver: PathBuf,
     /// Longest time of a run.
     pub time_limit: Duration,
 }
@@ -25,6 +27,7 @@ impl Default for Machine {
             qemu: "qemu-system-x86_64".into(),
             kernels: "/boot".into(),
             modules: "/lib/modules".into(),
+            ntfs_driver: "/usr/bin/ntfs-3g".into(),
             time_limit: Duration::from_secs(120),
         }
     }
@@ -33,5 +36,5 @@ impl Default for Machine {
 /// Says that something needs the micro-VM and it cannot be had, with the way out.
 pub(super) fn missing(what: &str) -> Error {
     Error::unsupported(format!("a micro-VM is needed for it, and there is no {what}"))
-        .with_hint("install the Debian packages qemu-system-x86 and linux-image-cloud-amd64")
+        .with_hint("install the Debian packages qemu-system-x86 and linux-image-cloud-amd64, and for NTFS ntfs-3g")
 }

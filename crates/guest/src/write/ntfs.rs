@@ -2,7 +2,8 @@
 //!
 //! hive -> changed in memory ([`Editor`]) -> the bytes that differ -> where the file's clusters lie -> the overlay
 //!
-//! Nothing of the file system itself is written: no record, no map of clusters, no journal.
+//! Nothing of the file system itself is written: no record, no map of clusters, no journal. A hive that has become longer,
+//! and what is no hive, is for a driver of NTFS: it is told what differs.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 
 use disk::error::{Error, Result};
 use disk::source::Source;
+use sha2::{Digest, Sha256};
 
 use super::overlay::Overlay;
 use crate::budget::Budget;
@@ -25,6 +27,32 @@ const HIVE_MAX: usize = 96 << 20;
 /// Seconds from 1601, from where Windows counts, to 1970.
 const EPOCH: u64 = 11_644_473_600;
 const SHUT_DOWN: &str = "start the guest, switch off fast startup and hibernation (`powercfg /h off`), and shut it down with `shutdown /s /t 0`";
+
+/// A hive that was changed in memory.
+pub(crate) struct Edited {
+    /// Length and SHA-256 of the file as it is.
+    pub(crate) length: usize,
+    pub(crate) sha256: [u8; 32],
+    extents: Vec<(u64, u64)>,
+    changed: Changed,
+}
+
+impl Edited {
+    /// Returns whether the file would have to become longer.
+    pub(crate) fn has_grown(&self) -> bool {
+        self.changed.bytes.len() != self.length
+    }
+
+    /// Returns what differs: where in the file, and the new bytes.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u64, &[u8])> {
+        self.changed.ranges.iter().map(|range| (range.start as u64, &self.changed.bytes[range.clone()]))
+    }
+}
+
+/// Says that a hive has to become longer.
+pub(crate) fn no_room(path: &str) -> String {
+    format!("{} has no room left for the new values", clean(path.as_bytes()))
+}
 
 /// A file system in which bytes of files are changed.
 pub(crate) struct NtfsWriter {
@@ -56,13 +84,13 @@ impl NtfsWriter {
         Err(Error::refused(why).with_hint(SHUT_DOWN))
     }
 
-    /// Sets values of the hive at `path`; what is changed gets the time `now`, in seconds since 1970.
+    /// Sets values of the hive at `path`, and makes keys that they need; what is changed gets the time `now`, in seconds since
+    /// 1970. Nothing is written.
     ///
     /// # Errors
     ///
-    /// Nothing is written where the hive is not whole, its logs hold what it lacks, its file cannot be written in place, or
-    /// the values do not fit into it.
-    pub(crate) fn set_values(&self, overlay: &mut Overlay, path: &str, values: &[ValueChange], now: u64) -> Result<()> {
+    /// Where the hive is not whole, its logs hold what it lacks, or its file is none that can be written into.
+    pub(crate) fn edit(&self, path: &str, values: &[ValueChange], now: u64) -> Result<Edited> {
         let hive = self.read(path, HIVE_MAX)?.ok_or_else(|| Error::refused(format!("{path} is not there")))?;
         let extents = self.ntfs.extents(path.as_bytes()).map_err(|why| self.told(path, &why))?;
         for end in LOGS {
@@ -72,18 +100,27 @@ impl NtfsWriter {
                 return Err(Error::refused(why).with_hint(SHUT_DOWN));
             }
         }
-        let length = hive.len();
+        let (length, sha256) = (hive.len(), Sha256::digest(&hive).into());
         let time = now.saturating_add(EPOCH).saturating_mul(10_000_000);
         let mut editor = Editor::open(hive, &hive_name(path), time)?;
         for value in values {
+            editor.create_key(&value.key)?;
             editor.set_value(&value.key, &value.name, value.after.kind, &value.after.bytes)?;
         }
-        let changed = editor.finish();
-        if changed.bytes.len() != length {
-            let why = format!("{path} has no room left for the new values, and files on NTFS are not made longer here");
-            return Err(Error::refused(why).with_hint("make the changes that are planned in the running guest"));
+        Ok(Edited { length, sha256, extents, changed: editor.finish() })
+    }
+
+    /// Writes what differs in a hive of the same length.
+    pub(crate) fn write(&self, overlay: &mut Overlay, path: &str, edited: &Edited) -> Result<()> {
+        if edited.has_grown() {
+            return Err(Error::refused(no_room(path)));
         }
-        overlay.write_all(&self.places(&extents, &changed)?)
+        overlay.write_all(&self.places(&edited.extents, &edited.changed)?)
+    }
+
+    /// Returns `path` with its names as they are written on the volume, as far as they are there.
+    pub(crate) fn written(&self, path: &str) -> Result<Vec<u8>> {
+        self.ntfs.written(path.as_bytes()).map_err(|why| self.told(path, &why))
     }
 
     /// Reads the file at `path`; none where there is none.

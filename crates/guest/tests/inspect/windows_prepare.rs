@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use disk::error::ErrorKind;
 use disk::source::Source;
 use guest::registry::{Editor, ValueKind};
-use guest::{Browser, Change, Choice, PrepareOptions, Prepared, compare, prepare};
+use guest::{Browser, Change, Choice, Machine, PrepareOptions, Prepared, compare, prepare, prepare_with};
 
 use crate::disks::{MIB, Memory, put, tool};
 use crate::hives::{empty, export, merge, regedit, stamp};
@@ -267,9 +267,9 @@ fn files_that_cannot_be_written_in_place() {
     refused(&server(&windows_10(), &holes), "cannot be changed in place", "");
 }
 
-/// A value that is not there yet takes a free cell; where there is none, prepare refuses, for the file would grow.
+/// A value that is not there yet takes a free cell; where there is none, the file becomes longer, which takes ntfs-3g.
 #[test]
-fn a_value_that_is_missing_is_made_where_it_fits() {
+fn micro_vm_makes_a_hive_longer_only_where_it_has_no_room() {
     let text = format!(
         "[Select]\n\"Current\"=dword:00000001\n[{INTERFACES}\\{{A}}]\n\"IPAddress\"={}\n[Fill]\n",
         texts(&["10.0.0.5"])
@@ -288,7 +288,17 @@ fn a_value_that_is_missing_is_made_where_it_fits() {
             hive = changed.bytes;
         }
     }
-    refused(&server(&hive, ""), "has no room left", "in the running guest");
+    let disk = server(&hive, "");
+    let machine = Machine { ntfs_driver: "/nowhere/ntfs-3g".into(), ..Machine::default() };
+    let error = prepare_with(Arc::new(Memory(disk.clone())), &options(), &machine).unwrap_err();
+    assert!(error.to_string().contains("has no room left for the new values; a micro-VM is needed"), "{error}");
+    assert!(error.hint().unwrap_or_default().contains("ntfs-3g"), "{error}: {:?}", error.hint());
+
+    let after = bytes(&run(&disk).overlay);
+    let longer = self::hive(&after);
+    assert_eq!(longer.len(), hive.len() + 4096);
+    assert_eq!(told(&longer, &key, "EnableDHCP"), "1");
+    assert!(stamped(&longer) && run(&after).overlay.changes().is_empty());
 }
 
 /// Damage of all structures: prepare refuses or does what it says, and never panics.

@@ -115,8 +115,8 @@ impl Index {
         Ok(node.split_off(24))
     }
 
-    /// Returns the reference to the file called `name`; none where there is none.
-    pub(super) fn find(&self, mft: &Mft, upcase: &Upcase, name: &[u16]) -> Result<Option<u64>, String> {
+    /// Returns the reference to the file called `name`, and how its name is written; none where there is none.
+    pub(super) fn find(&self, mft: &Mft, upcase: &Upcase, name: &[u16]) -> Result<Option<(u64, Vec<u16>)>, String> {
         let mut node = self.root[16..].to_vec();
         for _ in 0..DEPTH_MAX {
             let mut below = None;
@@ -124,7 +124,7 @@ impl Index {
                 let order =
                     if entry.is_last() { Ordering::Less } else { upcase.compare(name.iter().copied(), entry.name()) };
                 match order {
-                    Ordering::Equal => return Ok(Some(entry.reference())),
+                    Ordering::Equal => return Ok(Some((entry.reference(), entry.name().collect()))),
                     Ordering::Less => {
                         below = entry.node();
                         break;
