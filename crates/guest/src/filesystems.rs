@@ -4,7 +4,7 @@ pub(crate) mod btrfs;
 mod ext;
 pub(crate) mod fat;
 pub(crate) mod files;
-mod iso9660;
+pub(crate) mod iso9660;
 pub(crate) mod ntfs;
 pub(crate) mod open;
 pub(crate) mod recognise;

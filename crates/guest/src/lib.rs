@@ -34,6 +34,7 @@ mod report;
 mod systems;
 mod text;
 mod tree;
+mod virtio_win;
 mod vm;
 mod volumes;
 mod window;
@@ -52,6 +53,7 @@ pub use report::{
     WindowsService, WindowsVolume,
 };
 pub use systems::Extras;
+pub use virtio_win::{Drivers, VirtioWin};
 pub use vm::Machine;
 pub use worker::{Sandbox, WORKER, run_worker, run_worker_after};
 pub use write::{Attributes, ExtWriter, FatWriter, Overlay};

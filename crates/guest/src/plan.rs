@@ -216,7 +216,7 @@ impl Change {
         let path = clean(self.path.as_bytes());
         let mut diff = format!("--- a{path}\n+++ b{path}\n");
         for (key, value) in self.values().into_iter().flatten() {
-            let name = clean(value.name.as_bytes());
+            let name = if value.name.is_empty() { "(default)".to_owned() } else { clean(value.name.as_bytes()) };
             let mut side = |sign, data: &ValueData| {
                 diff.push_str(&format!("{sign}{key} {name}: {data} ({})\n", data.kind.as_str()));
             };

@@ -7,7 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use disk::{Backing, ConvertOptions, CopyOptions, Deny, ErrorKind, Format, Opened, Origin, Source, WriteOptions};
-use guest::{Change, Choice, Finding, Plan, PrepareOptions, Prepared};
+use guest::{Change, Choice, Drivers, Finding, Plan, PrepareOptions, Prepared, VirtioWin};
 use serde_json::json;
 
 use super::{From, look_inside, sandbox};
@@ -49,6 +49,9 @@ pub struct Prepare {
     /// Repair these too, which are repaired on request because something is lost by it
     #[arg(long, value_name = "ID", value_delimiter = ',')]
     with: Vec<String>,
+    /// Put drivers of virtio-win into a Windows that lacks them: the folder or the ISO image that the project releases
+    #[arg(long, value_name = "PATH")]
+    virtio_win: Option<PathBuf>,
     /// Leave no record of the changes in the guest
     #[arg(long)]
     no_record: bool,
@@ -62,9 +65,14 @@ pub struct Prepare {
 
 impl Prepare {
     pub(super) fn run(self, output: Output) -> Result<()> {
-        let choice = Choice { only: self.only.clone(), skip: self.skip.clone(), with: self.with.clone() };
+        let drivers = self.drivers()?;
+        let (only, skip, with) = (self.only.clone(), self.skip.clone(), self.with.clone());
+        let choice = Choice { only, skip, with, drivers };
         choice.check().map_err(Failure::new)?;
         let is_json = self.json || output == Output::Json;
+        if !is_json {
+            choice.drivers.iter().flat_map(Drivers::missing).try_for_each(|why| line(&format!("note: {why}")))?;
+        }
         let Some(target) = self.out.as_ref().filter(|_| !self.dry_run) else {
             let plan = self.from.look(|disk| sandbox().plan(disk, &choice))?;
             return if is_json { print_json(&plan.to_json()) } else { print_plan(&plan) };
@@ -157,6 +165,13 @@ impl Prepare {
         }
         bar.finish_and_clear();
         Ok(())
+    }
+
+    /// Takes the drivers for the guest, where they are to be put in.
+    fn drivers(&self) -> Result<Option<Drivers>> {
+        let Some(path) = &self.virtio_win else { return Ok(None) };
+        let supplied = VirtioWin::open(path)?;
+        self.from.look(|disk| supplied.drivers_for(&sandbox().inspect(disk)?)).map(Some)
     }
 }
 

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::finding::{Action, Kind};
-use super::kinds::KINDS;
+use super::kinds::{KINDS, VIRTIO_DISK, VIRTIO_NET};
+use crate::virtio_win::Drivers;
 
 /// What a caller wants repaired, by the ids of kinds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,8 @@ pub struct Choice {
     pub skip: Vec<String>,
     /// Repair these too, which are done on request.
     pub with: Vec<String>,
+    /// Drivers of virtio-win for this guest, with which those that it lacks are put in.
+    pub drivers: Option<Drivers>,
 }
 
 impl Choice {
@@ -25,7 +28,7 @@ impl Choice {
         for id in self.only.iter().chain(&self.with).chain(&self.skip) {
             match KINDS.iter().find(|kind| kind.id == id) {
                 None => return Err(format!("there is no finding `{id}`; `molde guest findings` lists all")),
-                Some(kind) if kind.action == Action::Manual && !self.skip.contains(id) => {
+                Some(kind) if self.action(kind) == Action::Manual && !self.skip.contains(id) => {
                     return Err(format!("`{id}` is not repaired by prepare: {}", kind.remedy));
                 }
                 Some(_) => {}
@@ -34,12 +37,19 @@ impl Choice {
         Ok(())
     }
 
+    /// Returns what prepare does about `kind`: drivers that are supplied are put in.
+    fn action(&self, kind: &Kind) -> Action {
+        let is_supplied = self.drivers.is_some() && [VIRTIO_DISK.id, VIRTIO_NET.id].contains(&kind.id);
+        if is_supplied { Action::Automatic } else { kind.action }
+    }
+
     pub(super) fn takes(&self, kind: &Kind) -> bool {
         let named = |list: &[String]| list.iter().any(|id| id == kind.id);
-        if kind.action == Action::Manual || named(&self.skip) {
+        let action = self.action(kind);
+        if action == Action::Manual || named(&self.skip) {
             return false;
         }
-        named(&self.with) || named(&self.only) || (self.only.is_empty() && kind.action == Action::Automatic)
+        named(&self.with) || named(&self.only) || (self.only.is_empty() && action == Action::Automatic)
     }
 }
 
@@ -69,5 +79,14 @@ mod tests {
         assert!(Choice { only: ids(&["fstab"]), ..Choice::default() }.check().unwrap_err().contains("`fstab`"));
         assert!(Choice { with: ids(&["cloud-init-missing"]), ..Choice::default() }.check().is_err());
         assert!(Choice { skip: ids(&["cloud-init-missing"]), ..Choice::default() }.check().is_ok());
+    }
+
+    #[test]
+    fn drivers_are_put_in_where_they_are_supplied() {
+        let only = Choice { only: ids(&["windows-lacks-viostor"]), ..Choice::default() };
+        assert!(only.check().is_err() && !only.takes(&VIRTIO_DISK));
+        let supplied = Choice { drivers: Some(Drivers::default()), ..Choice::default() };
+        assert!(supplied.takes(&VIRTIO_DISK) && supplied.takes(&VIRTIO_NET) && !supplied.takes(&CLOUD_INIT_MISSING));
+        assert!(Choice { drivers: Some(Drivers::default()), ..only }.check().is_ok());
     }
 }

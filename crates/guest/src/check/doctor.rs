@@ -6,6 +6,7 @@ use super::finding::{Evidence, Finding, Kind};
 use crate::report::Report;
 use crate::text::{clean, visible};
 use crate::tree::Tree;
+use crate::virtio_win::Drivers;
 
 /// Most places that are shown of one finding.
 const EVIDENCE_MAX: usize = 16;
@@ -39,6 +40,11 @@ impl<'g> Doctor<'g> {
     /// Adds a finding that nothing is done about.
     pub(super) fn tell(&mut self, kind: &'static Kind, text: impl Into<String>, evidence: Vec<Evidence>) {
         let _ = self.found(kind, text, evidence);
+    }
+
+    /// Returns the drivers that were supplied for this guest.
+    pub(super) fn drivers(&self) -> Option<&'g Drivers> {
+        self.choice.drivers.as_ref()
     }
 
     /// Ends the examination: findings with the worst first, and the draft.

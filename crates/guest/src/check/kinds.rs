@@ -99,11 +99,13 @@ kinds! {
     FALLBACK_DRIVERS = "windows-fallback-drivers", Hygiene, Automatic,
         "Let the drivers of other disks start at boot too, for hardware without virtio.";
     VIRTIO_DISK = "windows-lacks-viostor", BlocksBoot, Manual,
-        "Install virtio-win in the running guest (`virtio-win-guest-tools.exe`, or `pnputil /add-driver viostor.inf /install`), or give the disk by SATA or IDE.";
+        "Give prepare a folder or a disc of virtio-win (`--virtio-win`), install that in the running guest (`virtio-win-guest-tools.exe`, or `pnputil /add-driver viostor.inf /install`), or give the disk by SATA or IDE.";
     HIBERNATED = "windows-hibernated", BlocksBoot, Manual,
         "Start Windows, switch hibernation off with `powercfg /h off`, and shut it down with `shutdown /s /t 0`.";
     VIRTIO_NET = "windows-lacks-netkvm", BlocksCloud, Manual,
-        "Install virtio-win in the running guest (`virtio-win-guest-tools.exe`, or `pnputil /add-driver netkvm.inf /install`), or give the adapter as e1000.";
+        "Give prepare a folder or a disc of virtio-win (`--virtio-win`), install that in the running guest (`virtio-win-guest-tools.exe`, or `pnputil /add-driver netkvm.inf /install`), or give the adapter as e1000.";
+    DRIVERS_WAIT = "windows-drivers-wait", Info, Manual,
+        "Nothing to do: Windows installs them when it finds their device at its next start.";
     DRIVER_POLICY = "windows-driver-policy", BlocksCloud, Manual,
         "Lift the policy `Device Installation Restrictions` until the image has started once in the cloud.";
     CLOUDBASE_MISSING = "cloudbase-init-missing", BlocksCloud, Manual,

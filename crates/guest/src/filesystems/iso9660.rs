@@ -16,7 +16,7 @@ const FOLDER_MAX: u64 = 4 << 20;
 const CONTINUED_MAX: usize = 8;
 
 /// An open file system.
-pub(super) struct Iso9660 {
+pub(crate) struct Iso9660 {
     window: Window,
     block: u64,
     root: Entry,
@@ -36,7 +36,7 @@ struct Entry {
 
 impl Iso9660 {
     /// Opens the file system in `window`; an error says why it cannot be read.
-    pub(super) fn open(window: &Window) -> Result<Self, String> {
+    pub(crate) fn open(window: &Window) -> Result<Self, String> {
         let found = window.bytes(DESCRIPTOR_AT, SECTOR as usize).map_err(|error| error.to_string())?;
         let descriptor = found.filter(|bytes| stands_at(bytes, 0, b"\x01CD001")).ok_or("it has no descriptor")?;
         let block = u64::from(le16(&descriptor, 128));

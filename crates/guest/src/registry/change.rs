@@ -24,6 +24,11 @@ impl ValueData {
         Self { kind: ValueKind::Dword, bytes: number.to_le_bytes().to_vec() }
     }
 
+    /// Makes a text, of the type `kind`.
+    pub(crate) fn text(kind: ValueKind, text: &str) -> Self {
+        Self { kind, bytes: text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect() }
+    }
+
     /// Makes a list of texts.
     #[must_use]
     pub fn texts(texts: &[String]) -> Self {
@@ -42,7 +47,10 @@ impl ValueData {
     }
 }
 
-/// Shows a number, texts, or how many bytes there are, safe to print.
+/// Most bytes of other types that are shown, each by two digits.
+const SHOWN_MAX: usize = 64;
+
+/// Shows a number, texts, a few bytes, or how many bytes there are, safe to print.
 impl fmt::Display for ValueData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(number) = number_of(self.kind, &self.bytes) {
@@ -52,6 +60,9 @@ impl fmt::Display for ValueData {
         } else if let Some(texts) = texts_of(self.kind, &self.bytes) {
             let shown: Vec<String> = texts.iter().map(|text| format!("\"{}\"", clean(text.as_bytes()))).collect();
             write!(f, "[{}]", shown.join(", "))
+        } else if self.bytes.len() <= SHOWN_MAX {
+            let shown: Vec<String> = self.bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            write!(f, "{}", shown.join(" "))
         } else {
             write!(f, "{} bytes", self.bytes.len())
         }

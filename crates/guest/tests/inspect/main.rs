@@ -24,5 +24,6 @@ mod volume;
 mod volumes;
 mod windows;
 mod windows_check;
+mod windows_drivers;
 mod windows_prepare;
 mod windows_registry;

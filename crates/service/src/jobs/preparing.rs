@@ -53,14 +53,14 @@ pub(crate) struct Prepared {
 }
 
 impl From<Choice> for Wanted {
-    fn from(Choice { only, skip, with }: Choice) -> Self {
+    fn from(Choice { only, skip, with, .. }: Choice) -> Self {
         Self { only, skip, with }
     }
 }
 
 impl From<Wanted> for Choice {
     fn from(Wanted { only, skip, with }: Wanted) -> Self {
-        Self { only, skip, with }
+        Self { only, skip, with, drivers: None }
     }
 }
 

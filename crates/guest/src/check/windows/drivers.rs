@@ -1,9 +1,10 @@
 //! What a new network adapter needs: its driver, and leave to install it.
 
 use super::hive::Hive;
+use super::virtio_win;
 use crate::check::doctor::Doctor;
 use crate::check::finding::Evidence;
-use crate::check::kinds::{DRIVER_POLICY, SCANNERS, VIRTIO_NET};
+use crate::check::kinds::{DRIVER_POLICY, DRIVERS_WAIT, SCANNERS, VIRTIO_NET};
 
 const RESTRICTIONS: &str = r"Policies\Microsoft\Windows\DeviceInstall\Restrictions";
 /// Rules that keep devices from getting a driver.
@@ -24,16 +25,26 @@ const KNOWN_SCANNERS: [(&str, &str); 12] = [
     ("360rp", "360 Total Security"),
 ];
 
-pub(super) fn check_network(doctor: &mut Doctor<'_>, hive: &Hive<'_>) {
-    let service = hive.service("netkvm");
+pub(super) fn check_network(doctor: &mut Doctor<'_>, hive: &Hive<'_>, software: Option<&Hive<'_>>) {
+    const NAME: &str = "netkvm";
+    let service = hive.service(NAME);
     if service.as_ref().is_some_and(|service| service.is_file_there == Some(true) && service.start != Some(4)) {
         return;
+    }
+    let is_on = service.as_ref().is_none_or(|service| service.start != Some(4));
+    if is_on && let Some(evidence) = virtio_win::waiting(doctor, software, NAME) {
+        let told = "The driver for virtio network adapters lies where Windows looks for drivers of new devices.";
+        return doctor.tell(&DRIVERS_WAIT, told, evidence);
     }
     let evidence = match service {
         Some(_) => vec![hive.evidence(r"Services\netkvm", "ImagePath"), hive.evidence(r"Services\netkvm", "Start")],
         None => vec![hive.evidence_of("Services", "netkvm: (no such key)".to_owned())],
     };
-    doctor.tell(&VIRTIO_NET, "There is no driver for virtio network adapters that can start.", evidence);
+    let told = "There is no driver for virtio network adapters that can start";
+    let told = format!("{told}{}.", virtio_win::supplied(doctor, &[NAME]));
+    if doctor.found(&VIRTIO_NET, told, evidence) {
+        virtio_win::add_for_new_devices(doctor, software, NAME);
+    }
 }
 
 pub(super) fn check_scanners(doctor: &mut Doctor<'_>, hive: &Hive<'_>) {

@@ -22,7 +22,7 @@ pub(super) struct Hive<'h> {
 /// A value that is to be changed.
 pub(super) struct Wanted {
     key: String,
-    name: &'static str,
+    name: String,
     data: ValueData,
 }
 
@@ -30,6 +30,11 @@ impl<'h> Hive<'h> {
     pub(super) fn new(doctor: &Doctor<'h>, registry: Registry<'h>, set: &str) -> Self {
         let set = if set.is_empty() { String::new() } else { format!("{set}\\") };
         Self { tree: doctor.tree, registry, set }
+    }
+
+    /// Returns the hive itself, outside of all sets.
+    pub(super) fn outside(&self) -> Self {
+        Self { tree: self.tree, registry: self.registry, set: String::new() }
     }
 
     /// Returns the path of `key`, which begins in the set of settings, from the top of the hive on.
@@ -57,6 +62,10 @@ impl<'h> Hive<'h> {
 
     pub(super) fn number(&self, key: &str, name: &str) -> Option<u64> {
         self.value(key, name)?.number()
+    }
+
+    pub(super) fn text(&self, key: &str, name: &str) -> Option<String> {
+        self.value(key, name)?.text()
     }
 
     pub(super) fn texts(&self, key: &str, name: &str) -> Vec<String> {
@@ -89,30 +98,26 @@ impl<'h> Hive<'h> {
     }
 
     /// Returns what is to be changed so that `name` holds `data`; none where it holds that, or is not there.
-    pub(super) fn wanted(&self, key: &str, name: &'static str, data: ValueData) -> Option<Wanted> {
+    pub(super) fn wanted(&self, key: &str, name: &str, data: ValueData) -> Option<Wanted> {
         let held = self.data(key, name)?;
-        (held != data).then(|| Wanted { key: key.to_owned(), name, data })
+        (held != data).then(|| Wanted { key: key.to_owned(), name: name.to_owned(), data })
     }
 
-    /// Does the same for a value that is made where it is not there.
-    pub(super) fn required(&self, key: &str, name: &'static str, data: ValueData) -> Option<Wanted> {
-        (self.data(key, name).as_ref() != Some(&data)).then(|| Wanted { key: key.to_owned(), name, data })
+    /// Does the same for a value that is made where it is not there, and its key as well.
+    pub(super) fn required(&self, key: &str, name: &str, data: ValueData) -> Option<Wanted> {
+        let is_held = self.data(key, name).as_ref() == Some(&data);
+        (!is_held).then(|| Wanted { key: key.to_owned(), name: name.to_owned(), data })
     }
 
     /// Tells what is wrong with the values that are to be changed.
     pub(super) fn evidence_for(&self, wanted: &[Wanted]) -> Vec<Evidence> {
-        wanted.iter().map(|wanted| self.evidence(&wanted.key, wanted.name)).collect()
+        wanted.iter().map(|wanted| self.evidence(&wanted.key, &wanted.name)).collect()
     }
 
     /// Changes the values in the draft.
     pub(super) fn set(&self, doctor: &mut Doctor<'_>, wanted: Vec<Wanted>) {
         for Wanted { key, name, data } in wanted {
-            let change = ValueChange {
-                before: self.data(&key, name),
-                key: self.inner(&key),
-                name: name.to_owned(),
-                after: data,
-            };
+            let change = ValueChange { before: self.data(&key, &name), key: self.inner(&key), name, after: data };
             doctor.draft.set_value(&path(self.registry.name()), change);
         }
     }

@@ -1,16 +1,17 @@
 //! Drivers of disks: whether one that fits other hardware starts at boot, when nothing can be loaded yet.
 
 use super::hive::{Hive, Wanted};
+use super::virtio_win;
 use crate::check::doctor::Doctor;
 use crate::check::kinds::{BOOT_DRIVERS, FALLBACK_DRIVERS, VIRTIO_DISK};
 use crate::registry::ValueData;
 use crate::report::WindowsService;
 
-const VIRTIO: [&str; 2] = ["viostor", "vioscsi"];
+pub(super) const VIRTIO: [&str; 2] = ["viostor", "vioscsi"];
 /// What Windows itself has for IDE and SATA.
 const COMMON: [&str; 5] = ["atapi", "intelide", "pciide", "storahci", "msahci"];
 
-pub(super) fn check(doctor: &mut Doctor<'_>, hive: &Hive<'_>) {
+pub(super) fn check(doctor: &mut Doctor<'_>, hive: &Hive<'_>, software: Option<&Hive<'_>>) {
     // A driver that starts at boot and has no file stops the start, so only those with one count, and are touched.
     let there = |name: &&str| hive.service(name).filter(|service| service.is_file_there == Some(true));
     let virtio: Vec<WindowsService> = VIRTIO.iter().filter_map(there).collect();
@@ -21,8 +22,11 @@ pub(super) fn check(doctor: &mut Doctor<'_>, hive: &Hive<'_>) {
             None => hive.evidence_of("Services", format!("{name}: (no such key)")),
         });
         let told =
-            "There is no driver for virtio disks, so that Windows stops with INACCESSIBLE_BOOT_DEVICE (0x7B) on them.";
-        doctor.tell(&VIRTIO_DISK, told, evidence.into());
+            "There is no driver for virtio disks, so that Windows stops with INACCESSIBLE_BOOT_DEVICE (0x7B) on them";
+        let told = format!("{told}{}.", virtio_win::supplied(doctor, &VIRTIO));
+        if doctor.found(&VIRTIO_DISK, told, evidence.into()) {
+            virtio_win::add_disk_drivers(doctor, hive, software);
+        }
     }
     let wanted: Vec<Wanted> = virtio.iter().chain(&common).flat_map(|service| at_boot(hive, service)).collect();
     if wanted.is_empty() {

@@ -30,6 +30,7 @@ pub(crate) fn load(tree: &Tree, name: &str) -> Option<Rc<Vec<u8>>> {
 }
 
 /// An open hive.
+#[derive(Clone, Copy)]
 pub(crate) struct Registry<'h> {
     hive: Hive<'h>,
     name: &'h str,
