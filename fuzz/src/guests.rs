@@ -60,6 +60,7 @@ pub fn prepare(sounds: &'static [Sound], data: &[u8]) {
         kernels: nowhere.clone(),
         modules: nowhere,
         time_limit: Duration::from_secs(1),
+        ..Machine::default()
     };
     let options = PrepareOptions { choice: fuzzing::everything(), now: NOW, record: true };
     if let Ok(prepared) = guest::prepare_with(disk, &options, &machine) {
