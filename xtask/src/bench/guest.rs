@@ -4,15 +4,18 @@
 //! that figures from different machines can be compared. Its own check of a guest there is none: it is set beside inspection.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
 use super::measure::{Run, measure, median};
 use crate::command::capture;
 use crate::demo::server::Server;
-use crate::{demo, guests, packages, workspace};
+use crate::{clients, demo, guests, packages, workspace};
 
 /// What is aimed at, in seconds and bytes.
 const INSPECT: f64 = 0.05;
@@ -22,6 +25,9 @@ const CHANGED: u64 = 1 << 20;
 /// Broken guests that are prepared, and how long that may take; XFS and btrfs are changed by a kernel in a micro-VM.
 const PREPARED: [(&str, &str, f64); 3] =
     [("prepare ext4", "bios.raw", 0.5), ("prepare xfs", "bios-xfs.raw", 4.0), ("prepare btrfs", "uefi-btrfs.raw", 4.0)];
+
+/// How long the service that holds the chunks may take to start.
+const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Measures everything whose name contains `only`, `runs` times, in turn.
 pub(super) fn run(molde: &Path, runs: u32, only: Option<&str>) -> Result<()> {
@@ -90,25 +96,22 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Inspection and check of an image by a server that keeps its chunks in a bucket of another one, and has read none.
+    /// Inspection and check of an image by a server that keeps its chunks in a bucket elsewhere, and has read none of them.
     fn look_from_afar(&self, debian: &demo::DemoDisk) -> Result<()> {
-        let shelf = Server::start(self.molde, &self.folder.join("shelf"))?;
-        capture(&mut shelf.command(&["bucket", "create", "chunks"]))?;
-        let known: serde_json::Value = serde_json::from_slice(&fs::read(shelf.data().join("credentials.json"))?)?;
-        let word = |name: &str| known[name].as_str().with_context(|| format!("credentials.json has no {name}"));
+        let shelf = Shelf::start()?;
         let key = self.folder.join("key");
-        fs::write(&key, word("secret_key")?)?;
+        fs::write(&key, Shelf::SECRET_KEY)?;
         let config = format!(
-            "[store]\nurl = \"s3://chunks\"\nendpoint = \"{}\"\nregion = \"{}\"\naccess_key = \"{}\"\nsecret_key_file = {key:?}\n",
-            shelf.s3,
-            word("region")?,
-            word("access_key")?
+            "[store]\nurl = \"s3://{}\"\nendpoint = \"{}\"\naccess_key = \"{}\"\nsecret_key_file = {key:?}\n",
+            Shelf::BUCKET,
+            shelf.address,
+            Shelf::ACCESS_KEY
         );
         let data = self.folder.join("far");
         let start = || Server::start_with(self.molde, &data, &config);
         let mut server = start()?;
         let disk = debian.vmdk.display().to_string();
-        capture(&mut server.command(&["image", "create", "debian", "--file", &disk, "--no-prepare", "--wait"]))?;
+        capture(&mut server.command(&["image", "create", "debian", "--file", &disk, "--wait"]))?;
         let credentials = data.join("credentials.json");
         let mut measured = [Vec::new(), Vec::new()];
         for round in 0..=self.runs {
@@ -118,7 +121,7 @@ impl Bench<'_> {
                 server = start()?;
                 let mut command = Command::new("sh");
                 command.args(["-c", "\"$@\"; test $? -le 1", "sh"]).arg(self.molde);
-                command.args(["image", verb, "debian", "--json", "--credentials"]).arg(&credentials);
+                command.args(["image", verb, "debian", "--credentials"]).arg(&credentials);
                 let run = measure(&command, &self.folder.join("time"))?;
                 if round > 0 {
                     runs.push(run);
@@ -132,11 +135,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The repair of a broken disk into a new qcow2 file, beside what libguestfs clears of one in an overlay.
+    /// The repair of a broken disk into an overlay, beside what libguestfs clears of one in an overlay.
     fn prepare(&self, name: &str, broken: &Path, goal: f64) -> Result<()> {
         let [ready, overlay] = ["ready.qcow2", "overlay.qcow2"].map(|name| self.folder.join(name));
         let mut molde = Command::new(self.molde);
-        molde.args(["guest", "prepare", "--json", "--force"]).arg(broken).arg("-o").arg(&ready);
+        molde.args(["guest", "prepare", "--json", "--force", "--overlay"]).arg(broken).arg("-o").arg(&ready);
         let mut virt = self.virt("virt-sysprep");
         virt.args(["--quiet", "--format=qcow2", "-a"]).arg(&overlay);
         let new_overlay = || {
@@ -182,6 +185,56 @@ impl Bench<'_> {
             }
         }
         Ok(measured)
+    }
+}
+
+/// moto, an S3 service in memory. What molde serves itself has no conditional writes, which a store needs.
+struct Shelf {
+    moto: Child,
+    address: String,
+}
+
+impl Shelf {
+    const ACCESS_KEY: &str = "testkey";
+    const SECRET_KEY: &str = "testsecret";
+    const BUCKET: &str = "chunks";
+
+    /// Starts it, with an empty bucket.
+    fn start() -> Result<Self> {
+        let programs = clients::install()?.join("bin");
+        // Nobody else takes a port in so short a time.
+        let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+        let mut moto = Command::new(programs.join("moto_server"));
+        moto.args(["-H", "127.0.0.1", "-p", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+        let shelf =
+            Self { moto: moto.spawn().context("moto cannot be started")?, address: format!("http://127.0.0.1:{port}") };
+        let end = Instant::now() + READY_WITHIN;
+        while TcpStream::connect(("127.0.0.1", port)).is_err() {
+            ensure!(Instant::now() < end, "moto was not ready after {} s", READY_WITHIN.as_secs());
+            thread::sleep(Duration::from_millis(50));
+        }
+        let mut make = Command::new(programs.join("aws"));
+        make.env("AWS_ACCESS_KEY_ID", Self::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", Self::SECRET_KEY);
+        make.args([
+            "--region",
+            "us-east-1",
+            "--endpoint-url",
+            &shelf.address,
+            "s3api",
+            "create-bucket",
+            "--bucket",
+            Self::BUCKET,
+        ]);
+        capture(&mut make)?;
+        Ok(shelf)
+    }
+}
+
+impl Drop for Shelf {
+    fn drop(&mut self) {
+        // One that has ended already is none the worse.
+        let _ = self.moto.kill();
+        let _ = self.moto.wait();
     }
 }
 
