@@ -34,6 +34,8 @@ const BLOCK_SIZE_MAX: u64 = 64 << 10;
 const GROUPS_MAX: u64 = 512 << 10;
 /// Longest journal that is replayed in memory: what it revokes takes up to twice its length.
 const JOURNAL_MAX: u64 = 128 << 20;
+/// Furthest block of a file that is read: the crate steps there over every block before it, also where there are none.
+const STEPS_MAX: u64 = 1 << 24;
 /// Largest folder: some 400,000 names.
 const FOLDER_MAX: u64 = 16 << 20;
 
@@ -121,6 +123,8 @@ pub(super) fn recognise(bytes: &[u8]) -> Option<Recognised> {
 /// An open file system.
 pub(crate) struct Ext {
     view: Ext4,
+    /// In bytes.
+    block_size: u64,
 }
 
 impl Ext {
@@ -137,6 +141,7 @@ impl Ext {
         if superblock.groups > GROUPS_MAX {
             return Err(format!("it has {} block groups; {GROUPS_MAX} is the limit", superblock.groups));
         }
+        let load = |reader| load(reader).map(|view| Self { view, block_size: superblock.block_size });
         let reader = |is_recovered| Reader { window: window.clone(), block: superblock.block_size, is_recovered };
         if superblock.needs_recovery() {
             let length = superblock.journal_length(window).map_err(|error| error.to_string())?;
@@ -212,6 +217,9 @@ impl Files for Ext {
     }
 
     fn read(&self, path: &[u8], offset: u64, most: usize) -> std::result::Result<Vec<u8>, String> {
+        if offset / self.block_size > STEPS_MAX {
+            return Err(format!("what lies {offset} bytes from its beginning is too far"));
+        }
         let read = call(|| {
             let mut file: File = self.view.open(Path::try_from(path).map_err(|_| Ext4Error::MalformedPath)?)?;
             let left = file.metadata().len().saturating_sub(offset);
@@ -275,8 +283,8 @@ fn absent_is_none<T>(answer: std::result::Result<T, Fault>) -> std::result::Resu
     }
 }
 
-fn load(reader: Reader) -> std::result::Result<Ext, String> {
-    call(|| Ext4::load(Box::new(reader))).map(|view| Ext { view }).map_err(|error| error.to_string())
+fn load(reader: Reader) -> std::result::Result<Ext4, String> {
+    call(|| Ext4::load(Box::new(reader))).map_err(|error| error.to_string())
 }
 
 /// The window as `ext4-view` reads it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use disk::error::{Error, ErrorKind, Result};
 use disk::source::Source;
-use guest::{Report, inspect};
+use guest::{Browser, Report, inspect};
 
 use crate::disks::{Memory, Node, Nodes, assert_note, debian, ext, ext_edited, fat, report, text};
 
@@ -95,6 +95,15 @@ fn special_and_huge_files_are_not_read() {
     assert_note(&report, "/etc/os-release is not a regular file");
     assert_note(&report, "/etc/fstab has 1099511627776 bytes, over the limit of 1048576");
     assert_note(&report, "/etc/hostname has 3145728 bytes");
+}
+
+#[test]
+fn the_end_of_a_file_of_holes_is_told_to_be_too_far() {
+    let disk = ext(8, &["-t", "ext4"], &[("etc/os-release", text("ID=debian\n")), ("etc/fstab", Node::Hole(1 << 40))]);
+    let browser = Browser::open(Arc::new(Memory(disk))).unwrap();
+    assert_eq!(browser.read("/etc/fstab", 1 << 33, 4).unwrap(), [0; 4]);
+    let error = browser.read("/etc/fstab", (1 << 40) - 4, 4).unwrap_err().to_string();
+    assert!(error.contains("/etc/fstab") && error.contains("too far"), "{error}");
 }
 
 #[test]
