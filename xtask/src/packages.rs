@@ -64,7 +64,7 @@ pub(crate) const GUESTS: [Package; 6] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 33] = [
+pub(crate) const TESTS: [Package; 34] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -90,6 +90,7 @@ pub(crate) const TESTS: [Package; 33] = [
     program("openssl", "openssl"),
     program("gnupg", "gpg"),
     program("cpio", "cpio"),
+    file("busybox-static", "/bin/busybox"),
     program("bzip2", "bzip2"),
     program("lz4", "lz4"),
     program("lzop", "lzop"),

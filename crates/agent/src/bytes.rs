@@ -22,6 +22,10 @@ impl Writer {
         self.count(bytes.len());
         self.0.extend(bytes);
     }
+
+    pub(crate) fn text(&mut self, text: &str) {
+        self.bytes(text.as_bytes());
+    }
 }
 
 /// Reads them; none where the bytes end too early.
@@ -49,6 +53,10 @@ impl<'a> Reader<'a> {
     pub(crate) fn bytes(&mut self) -> Option<Vec<u8>> {
         let length = self.count()?;
         self.take(length).map(<[u8]>::to_vec)
+    }
+
+    pub(crate) fn text(&mut self) -> Option<String> {
+        String::from_utf8(self.bytes()?).ok()
     }
 
     pub(crate) fn hash(&mut self) -> Option<[u8; 32]> {

@@ -1,9 +1,9 @@
-//! The job: which file systems are mounted, and what is changed in each.
+//! The job: which file systems are mounted, which programs of a guest run in them, and what is changed in each.
 
 use crate::bytes::{Reader, Writer};
 
 /// First bytes of a job; the last one is its version.
-const MAGIC: u64 = u64::from_le_bytes(*b"MOLDEJB1");
+const MAGIC: u64 = u64::from_le_bytes(*b"MOLDEJB2");
 
 /// All that the agent does.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,8 +12,34 @@ pub struct Job {
     pub now: u64,
     /// How many modules are loaded, in their order.
     pub modules: u64,
+    /// Programs of the guest that run before all else; usually none.
+    pub visit: Option<Visit>,
     /// What is mounted, one after the other.
     pub mounts: Vec<Mount>,
+}
+
+/// A guest's own tree, and its programs that run in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visit {
+    /// The file systems of the tree: its root, and each after the one that it lies on.
+    pub tree: Vec<Branch>,
+    /// Files that the programs find in [`GIVEN`](crate::GIVEN), by name.
+    pub files: Vec<(String, Vec<u8>)>,
+    /// The programs, one after the other, each with its arguments; all have to end well.
+    pub programs: Vec<Vec<String>>,
+}
+
+/// A file system, or a subvolume of one, at its place in a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Branch {
+    /// Path in the tree; no link leads to it.
+    pub at: String,
+    /// Number of the drive.
+    pub drive: u64,
+    /// What the kernel calls the kind of file system.
+    pub kind: String,
+    /// Options of that kind, parted by commas.
+    pub options: String,
 }
 
 /// A file system, or a subvolume of one.
@@ -88,11 +114,13 @@ impl Job {
         out.number(MAGIC);
         out.number(self.now);
         out.number(self.modules);
+        out.byte(u8::from(self.visit.is_some()));
+        self.visit.iter().for_each(|visit| visit.write(&mut out));
         out.count(self.mounts.len());
         for mount in &self.mounts {
             out.number(mount.drive);
-            out.bytes(mount.kind.as_bytes());
-            out.bytes(mount.options.as_bytes());
+            out.text(&mount.kind);
+            out.text(&mount.options);
             out.count(mount.operations.len());
             mount.operations.iter().for_each(|operation| operation.write(&mut out));
         }
@@ -107,15 +135,47 @@ impl Job {
             return None;
         }
         let (now, modules) = (from.number()?, from.number()?);
+        let visit = if from.byte()? == 0 { None } else { Some(Visit::read(&mut from)?) };
         let mounts = from.list(|from| {
             Some(Mount {
                 drive: from.number()?,
-                kind: String::from_utf8(from.bytes()?).ok()?,
-                options: String::from_utf8(from.bytes()?).ok()?,
+                kind: from.text()?,
+                options: from.text()?,
                 operations: from.list(Operation::read)?,
             })
         })?;
-        from.0.is_empty().then_some(Self { now, modules, mounts })
+        from.0.is_empty().then_some(Self { now, modules, visit, mounts })
+    }
+}
+
+impl Visit {
+    fn write(&self, out: &mut Writer) {
+        out.count(self.tree.len());
+        for branch in &self.tree {
+            out.text(&branch.at);
+            out.number(branch.drive);
+            out.text(&branch.kind);
+            out.text(&branch.options);
+        }
+        out.count(self.files.len());
+        for (name, bytes) in &self.files {
+            out.text(name);
+            out.bytes(bytes);
+        }
+        out.count(self.programs.len());
+        for arguments in &self.programs {
+            out.count(arguments.len());
+            arguments.iter().for_each(|argument| out.text(argument));
+        }
+    }
+
+    fn read(from: &mut Reader<'_>) -> Option<Self> {
+        let tree = from.list(|from| {
+            Some(Branch { at: from.text()?, drive: from.number()?, kind: from.text()?, options: from.text()? })
+        })?;
+        let files = from.list(|from| Some((from.text()?, from.bytes()?)))?;
+        let programs = from.list(|from| from.list(Reader::text))?;
+        Some(Self { tree, files, programs })
     }
 }
 
@@ -215,7 +275,19 @@ mod tests {
             options: "subvolid=256".to_owned(),
             operations,
         };
-        Job { now: 1_790_000_000, modules: 4, mounts: vec![mount("btrfs", operations), mount("xfs", Vec::new())] }
+        let branch = |at: &str| Branch { at: at.to_owned(), drive: 1, kind: "ext4".to_owned(), options: String::new() };
+        let visit = Visit {
+            tree: vec![branch("/"), branch("/boot")],
+            files: vec![("a.deb".to_owned(), b"!<arch>".to_vec())],
+            programs: vec![vec!["true".to_owned()], vec!["dpkg".to_owned(), "--install".to_owned()]],
+        };
+        let visit = Some(visit);
+        Job {
+            now: 1_790_000_000,
+            modules: 4,
+            visit,
+            mounts: vec![mount("btrfs", operations), mount("xfs", Vec::new())],
+        }
     }
 
     #[test]

@@ -62,10 +62,15 @@ pub(crate) fn drive(number: u64) -> Outcome<String> {
 
 /// Mounts a file system so that nothing on it can run or be a device, and reading changes no time.
 pub(crate) fn mount(device: &str, mount: &Mount) -> Outcome<()> {
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC | MountFlags::NOATIME;
-    let options = CString::new(mount.options.as_str()).map_err(|_| "the options hold a zero byte")?;
-    rustix::mount::mount(device, FOLDER, mount.kind.as_str(), flags, Some(options.as_c_str()))
-        .map_err(|error| format!("the kernel does not mount it as {}: {error}", mount.kind))
+    mount_at(FOLDER, device, (&mount.kind, &mount.options), MountFlags::NOEXEC)
+}
+
+/// Mounts a file system of a kind, with its options, at `folder` so that nothing on it can be a device or gain rights.
+pub(crate) fn mount_at(folder: &str, device: &str, (kind, options): (&str, &str), more: MountFlags) -> Outcome<()> {
+    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME | more;
+    let options = CString::new(options).map_err(|_| "the options hold a zero byte")?;
+    rustix::mount::mount(device, folder, kind, flags, Some(options.as_c_str()))
+        .map_err(|error| format!("the kernel does not mount it as {kind}: {error}"))
 }
 
 /// Unmounts it: afterwards all is on the drive and the journal is empty.

@@ -56,6 +56,14 @@ impl Root {
         rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)
     }
 
+    /// Opens the folder at `path`, on whichever file system it lies; no link is followed.
+    pub(crate) fn folder(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = path.strip_prefix(b"/").filter(|path| !path.is_empty()).unwrap_or(b".");
+        let flags = flags | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+        rustix::fs::openat2(&self.0, path, flags, Mode::empty(), resolve)
+    }
+
     /// Opens the folder of `path`.
     pub(crate) fn place<'a>(&self, path: &'a [u8]) -> Outcome<Place<'a>> {
         let at = path.iter().rposition(|byte| *byte == b'/').ok_or("the path has no folder")?;

@@ -24,22 +24,30 @@ pub(crate) use linux::RECORD;
 
 use std::collections::BTreeMap;
 
-use self::doctor::Doctor;
+use self::doctor::{Doctor, Examined};
 use self::kinds::{NO_SYSTEM, UNCLEAN};
+use crate::programs::Program;
 use crate::report::{OsKind, Report};
 use crate::tree::Tree;
 
-/// Examines an opened guest; returns the findings, the worst first, and the changes that repair what `choice` takes.
-pub(crate) fn examine(
-    report: &Report,
-    tree: Option<&Tree>,
-    choice: &Choice,
-) -> (Vec<Finding>, BTreeMap<String, After>) {
+/// What was found in a guest, and what repairs it.
+pub(crate) struct Examination {
+    /// What was found, the worst first.
+    pub(crate) findings: Vec<Finding>,
+    /// What is to stand at which path.
+    pub(crate) drafted: BTreeMap<String, After>,
+    /// Programs of the guest that run before.
+    pub(crate) programs: Vec<Program>,
+}
+
+/// Examines an opened guest, and finds out what repairs what `choice` takes.
+pub(crate) fn examine(report: &Report, tree: Option<&Tree>, choice: &Choice) -> Examination {
     let kind = report.os.as_ref().map(|os| os.kind);
     let is_known = matches!(kind, Some(OsKind::Linux | OsKind::Windows));
     let Some(tree) = tree.filter(|_| is_known) else {
         let text = "No system that can be examined was found on this disk.".to_owned();
-        return (vec![Finding { kind: &NO_SYSTEM, text, evidence: Vec::new() }], BTreeMap::new());
+        let findings = vec![Finding { kind: &NO_SYSTEM, text, evidence: Vec::new() }];
+        return Examination { findings, drafted: BTreeMap::new(), programs: Vec::new() };
     };
     let mut doctor = Doctor::new(tree, report, choice);
     match kind {
@@ -49,6 +57,6 @@ pub(crate) fn examine(
     for note in report.notes.iter().filter(|note| note.contains("was not shut down cleanly")) {
         doctor.tell(&UNCLEAN, note.clone(), Vec::new());
     }
-    let (findings, draft) = doctor.finish();
-    (findings, draft.into_changes())
+    let Examined { findings, draft, programs } = doctor.finish();
+    Examination { findings, drafted: draft.into_changes(), programs }
 }

@@ -142,7 +142,7 @@ fn repair(files: &MemoryFiles, describe: &dyn Fn(&Tree, &mut Report) -> Os) {
         let tree = tree(files);
         let mut report = report();
         report.os = Some(Os { root: Some(DEVICE.to_owned()), ..describe(&tree, &mut report) });
-        let (_, drafted) = examine(&report, Some(&tree), &everything());
+        let drafted = examine(&report, Some(&tree), &everything()).drafted;
         changes(&tree, drafted)
     };
     let mut repaired = files.clone();

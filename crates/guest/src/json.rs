@@ -2,10 +2,12 @@
 //!
 //! Fields are only ever added. They are described in `docs/guests.md`.
 
+use agent::{Touch, Touched};
 use serde_json::{Value, json};
 
 use crate::check::{Finding, Severity};
 use crate::plan::{Change, Plan, State};
+use crate::programs::Program;
 use crate::registry::{ValueChange, ValueData};
 use crate::report::{Filesystem, Network, Os, Partition, PartitionTable, Report, Windows};
 
@@ -40,6 +42,7 @@ impl Plan {
         json!({
             "blocking": self.findings.iter().filter(is_blocking).count(),
             "findings": self.findings.iter().map(Finding::to_json).collect::<Vec<_>>(),
+            "programs": self.programs.iter().map(Program::to_json).collect::<Vec<_>>(),
             "changes": self.changes.iter().map(Change::to_json).collect::<Vec<_>>(),
             "notes": self.report.notes,
         })
@@ -60,6 +63,29 @@ impl Finding {
             "evidence": evidence.collect::<Vec<_>>(),
         })
     }
+}
+
+impl Program {
+    fn to_json(&self) -> Value {
+        json!({
+            "finding": self.finding,
+            "summary": self.summary(),
+            "arguments": self.arguments,
+            "packages": self.packages,
+        })
+    }
+}
+
+/// Returns what programs of the guest changed as JSON.
+#[must_use]
+pub fn touched_to_json(touched: &Touched) -> Value {
+    let what = |touch: Touch| match touch {
+        Touch::Created => "created",
+        Touch::Changed => "changed",
+        Touch::Deleted => "deleted",
+    };
+    let paths = touched.paths.iter().map(|(touch, path)| json!({"path": path, "what": what(*touch)}));
+    json!({"paths": paths.collect::<Vec<_>>(), "more": touched.more})
 }
 
 impl Change {

@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use similar::TextDiff;
 
-use crate::check::{After, Choice, Finding, RECORD, examine};
+use crate::check::{After, Choice, Examination, Finding, RECORD, examine};
 use crate::inspect::open_disk;
+use crate::programs::Program;
 use crate::registry::{ValueChange, ValueData, hive_name};
 use crate::report::{FilesystemKind, Report};
-use crate::text::clean;
+use crate::text::{assignment, clean};
 use crate::tree::{CONFIG_MAX, Tree};
 
+const SELINUX: &str = "/etc/selinux/config";
 /// Most entries below a folder that is taken away.
 const BELOW_MAX: usize = 20_000;
 /// Lines around a change that a diff shows.
@@ -31,10 +33,27 @@ pub struct Plan {
     pub report: Report,
     /// What was found, the worst first.
     pub findings: Vec<Finding>,
+    /// Programs of the guest that prepare runs before it changes anything, where it may.
+    pub programs: Vec<Program>,
+    /// The file systems that these programs see, the root first.
+    pub(crate) branches: Vec<Branch>,
+    /// Whether the guest's files have labels of SELinux.
+    pub(crate) has_labels: bool,
     /// What prepare changes, by path.
     pub changes: Vec<Change>,
     /// Where prepare leaves its record, if it can leave one.
     pub(crate) record: Option<RecordFile>,
+}
+
+/// A file system of the guest's tree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Branch {
+    /// Where the guest mounts it.
+    pub(crate) at: String,
+    /// The file system, as in [`crate::Filesystem::device`].
+    pub(crate) device: String,
+    /// The subvolume of it, by number, where it has subvolumes.
+    pub(crate) subvolume: Option<u64>,
 }
 
 /// The file in the guest that tells what prepare did.
@@ -95,7 +114,8 @@ pub enum State {
 /// As [`crate::inspect()`].
 pub fn plan(disk: Arc<dyn Source>, choice: &Choice) -> Result<Plan> {
     let (mut report, tree, budget) = open_disk(disk)?;
-    let (findings, drafted) = examine(&report, tree.as_ref(), choice);
+    let Examination { findings, drafted, programs } = examine(&report, tree.as_ref(), choice);
+    let branches = tree.as_ref().filter(|_| !programs.is_empty()).map_or_else(Vec::new, branches);
     let changes = tree.as_ref().map_or_else(Vec::new, |tree| changes(tree, drafted));
     // What the checks could not read is worth a note too.
     if let Some(failure) = budget.take_failure() {
@@ -106,7 +126,20 @@ pub fn plan(disk: Arc<dyn Source>, choice: &Choice) -> Result<Plan> {
     }
     report.notes.extend(budget.take_notes());
     let record = tree.as_ref().and_then(|tree| record(tree, &report));
-    Ok(Plan { report, findings, changes, record })
+    let has_labels = tree.as_ref().is_some_and(has_labels);
+    Ok(Plan { report, findings, programs, branches, has_labels, changes, record })
+}
+
+/// Returns whether SELinux is more than switched off (selinux_config(5)).
+fn has_labels(tree: &Tree) -> bool {
+    let text = tree.exists(SELINUX).then(|| tree.config(SELINUX)).flatten().unwrap_or_default();
+    let mode = text.lines().filter_map(assignment).find(|(key, _)| *key == "SELINUX");
+    mode.is_some_and(|(_, mode)| mode != "disabled")
+}
+
+fn branches(tree: &Tree) -> Vec<Branch> {
+    let branch = |(at, device, subvolume)| Branch { at, device, subvolume };
+    tree.branches().into_iter().map(branch).collect()
 }
 
 /// Returns where the record goes: where `/var/log` leads to, and nowhere if a file cannot be written there.

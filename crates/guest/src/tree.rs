@@ -75,6 +75,23 @@ impl Tree {
         self.known.borrow_mut().clear();
     }
 
+    /// Returns each file system of the tree: where it is mounted, its device, and the number of its subvolume; the root first,
+    /// and what lies on another one after that.
+    pub(crate) fn branches(&self) -> Vec<(String, String, Option<u64>)> {
+        let root = ("/".to_owned(), self.device.clone(), self.root.subvolume());
+        let shown = |mount: &Mount| {
+            (
+                String::from_utf8([b"/", mount.at.join(&b'/').as_slice()].concat()).ok(),
+                mount.device.clone(),
+                mount.filesystem.subvolume(),
+            )
+        };
+        let is_plain = |mount: &&Mount| mount.at.iter().all(|name| name != b"..");
+        let mounts = self.mounts.iter().rev().filter(is_plain).map(shown);
+        let plain = mounts.filter_map(|(at, device, subvolume)| Some((at?, device, subvolume)));
+        std::iter::once(root).chain(plain).collect()
+    }
+
     /// Adds a note to the report.
     pub(crate) fn note(&self, note: String) {
         self.budget.note(note);

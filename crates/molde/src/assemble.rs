@@ -54,6 +54,7 @@ pub(crate) async fn service(data: &Data, config: &Config, abort_at: Option<Strin
         quotas: config.quota.limits(),
         nbd_socket: data.path(disks::SOCKET),
         blocking_permits: cpus * PERMITS_A_CPU,
+        programs: config.guest.programs()?,
         abort_at,
     };
     let sandbox = Sandbox::of_this_program();

@@ -256,7 +256,7 @@ impl Images<'_> {
         }
         sealed::check(passphrase.as_ref())?;
         if let Some(choice) = &prepare {
-            choice.check().map_err(Error::invalid)?;
+            self.0.choice(choice.clone()).check().map_err(Error::invalid)?;
         }
         if member.as_ref().is_some_and(|member| member.chars().count() > NAME_MAX) {
             return Err(Error::invalid(format!(
@@ -329,6 +329,7 @@ impl Images<'_> {
     /// Tells what keeps the image's disk from starting elsewhere or from being a cloud's server, and what prepare would
     /// change as `choice` says. Changes nothing.
     pub async fn check(&self, who: &Principal, id: ImageId, choice: guest::Choice) -> Result<guest::Plan> {
+        let choice = self.0.choice(choice);
         choice.check().map_err(Error::invalid)?;
         self.look(who, id, move |sandbox, disk| sandbox.plan(disk, &choice)).await
     }

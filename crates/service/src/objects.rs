@@ -131,7 +131,8 @@ impl Objects<'_> {
     /// Tells what keeps the disk in an object from starting elsewhere or from being a cloud's server, and what prepare
     /// would change. Changes nothing.
     pub async fn check(&self, who: &Principal, bucket: &str, key: &str) -> Result<guest::Plan> {
-        self.look(who, bucket, key, |sandbox, disk| sandbox.plan(disk, &guest::Choice::default())).await
+        let choice = self.0.choice(guest::Choice::default());
+        self.look(who, bucket, key, move |sandbox, disk| sandbox.plan(disk, &choice)).await
     }
 
     /// Opens the disk in an object, in whichever format it is, and gives it to `look`.

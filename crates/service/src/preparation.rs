@@ -5,7 +5,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use disk::source::Source;
-use guest::{Change, Choice, Finding, Overlay, Plan, PrepareOptions, Sandbox, Severity};
+use guest::{
+    Change, Choice, Finding, Overlay, Plan, PrepareOptions, Prepared, Program, Sandbox, Severity, Touched,
+    touched_to_json,
+};
 use model::Timestamp;
 use model::images::Image;
 use serde_json::{Value, json};
@@ -22,6 +25,8 @@ pub(crate) const PREPARE: &str = "molde:prepare";
 pub(crate) const BLOCKING: &str = "molde:blocking";
 /// Huawei's word for having been prepared.
 const IS_CONFIGURED: &str = "__is_config_init";
+/// What programs of the guest changed, in its report.
+const TOUCHED: &str = "changed_by_programs";
 /// Largest report that is kept, in bytes of JSON.
 const REPORT_MAX: usize = 4 << 20;
 const OWN_FAULT: &str = "Molde came upon a fault of its own; please report it";
@@ -70,13 +75,16 @@ pub(crate) fn prepare(
             report["reason"] = json!(reason);
             Ok(Preparation { overlay: None, state, blocking: blocking(&plan.findings), report, found, lines })
         }
-        Outcome::Done { after, overlay } => {
+        Outcome::Done { after, overlay, touched } => {
+            lines.extend(plan.programs.iter().map(Program::summary));
             lines.extend(plan.changes.iter().map(Change::summary));
-            let overlay = (!plan.changes.is_empty()).then_some(overlay);
+            let is_changed = !plan.changes.is_empty() || !plan.programs.is_empty();
+            let overlay = is_changed.then_some(overlay);
             let state = if overlay.is_some() { "prepared" } else { "nothing-to-do" };
             let changed = overlay.as_ref().map(Overlay::changes).unwrap_or_default();
             report["state"] = json!(state);
             report["findings_after"] = after.iter().map(Finding::to_json).collect();
+            report[TOUCHED] = touched_to_json(&touched);
             report["blocking_after"] = json!(blocking(&after));
             report["changed_bytes"] = json!(overlay.as_ref().map_or(0, Overlay::changed_bytes));
             report["changed_ranges"] = changed.iter().map(|range| json!([range.start, range.end])).collect();
@@ -90,7 +98,7 @@ enum Outcome {
     /// The disk is as it was, in one of the words of [`PREPARE`], and why.
     Left(&'static str, String),
     /// All was changed that the plan names.
-    Done { after: Vec<Finding>, overlay: Overlay },
+    Done { after: Vec<Finding>, overlay: Overlay, touched: Touched },
 }
 
 fn try_to_prepare(sandbox: &Sandbox, disk: Arc<dyn Source>, choice: Choice, now: Timestamp) -> Result<(Plan, Outcome)> {
@@ -99,7 +107,9 @@ fn try_to_prepare(sandbox: &Sandbox, disk: Arc<dyn Source>, choice: Choice, now:
     // A fault of Molde in what it does to a strange disk must not cost the image.
     let done = catch_unwind(AssertUnwindSafe(|| sandbox.prepare(Arc::clone(&disk), &options)));
     let why = match done {
-        Ok(Ok(done)) => return Ok((done.plan, Outcome::Done { after: done.after, overlay: done.overlay })),
+        Ok(Ok(Prepared { plan, touched, after, overlay })) => {
+            return Ok((plan, Outcome::Done { after, overlay, touched }));
+        }
         Ok(Err(error)) if error.kind() == disk::ErrorKind::Io => return Err(error.into()),
         Ok(Err(error)) => Error::from(error).sentence(),
         Err(_) => OWN_FAULT.to_owned(),
@@ -148,6 +158,7 @@ fn without_lists(report: &mut Value) {
     if let Some(fields) = report.as_object_mut() {
         fields.retain(|name, value| name == EARLIER || !value.is_array());
         fields.remove("inspected");
+        fields.remove(TOUCHED);
     }
 }
 
@@ -165,7 +176,7 @@ pub(crate) fn without_the_disk_before(report: &mut Value) {
         return;
     }
     let Some(fields) = report.as_object_mut() else { return };
-    for own in ["inspected", ORIGINAL, EARLIER] {
+    for own in ["inspected", ORIGINAL, EARLIER, TOUCHED] {
         fields.remove(own);
     }
     let mut keep = |list: &str, names: &[&str]| {
@@ -176,6 +187,7 @@ pub(crate) fn without_the_disk_before(report: &mut Value) {
         }
     };
     keep("findings", &["id", "severity", "action", "remedy"]);
+    keep("programs", &["finding", "summary"]);
     keep("changes", &["path", "device", "summary"]);
     note(report, "What the disk was before it was prepared is shown to the image's owner.");
 }

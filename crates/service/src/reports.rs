@@ -38,7 +38,7 @@ impl Images<'_> {
 
     /// Begins the job that repairs the guest in an image as `choice` says. What the image had before is kept beside it.
     pub async fn prepare(&self, who: &Principal, id: ImageId, choice: Choice) -> Result<Job> {
-        choice.check().map_err(Error::invalid)?;
+        self.0.choice(choice.clone()).check().map_err(Error::invalid)?;
         let mut tx = self.0.parts.catalog.write().await?;
         let mut image = policy::change_image(who, id, images::get(&mut tx, id).await?)?;
         unprotected(&image)?;

@@ -38,6 +38,8 @@ pub struct Settings {
     pub nbd_socket: PathBuf,
     /// Pieces of blocking work (reading disks, hashing passwords) that run at once.
     pub blocking_permits: usize,
+    /// That prepare may run programs of guests, and the packages that it may give them.
+    pub programs: Option<guest::Programs>,
     /// For tests: the place (`KIND/STEP/before|middle|after`) at which the process ends itself.
     pub abort_at: Option<String>,
 }
@@ -85,6 +87,11 @@ impl Service {
     #[must_use]
     pub fn settings(&self) -> &Settings {
         &self.parts.settings
+    }
+
+    /// Returns what `choice` has repaired by this service, which may run programs of guests or not.
+    pub(crate) fn choice(&self, choice: guest::Choice) -> guest::Choice {
+        guest::Choice { programs: self.parts.settings.programs.clone(), ..choice }
     }
 
     /// Returns the present moment.

@@ -72,7 +72,7 @@ impl Default for Prepare {
 
 impl From<Wanted> for Choice {
     fn from(Wanted { only, skip, with }: Wanted) -> Self {
-        Self { only, skip, with, drivers: None }
+        Self { only, skip, with, ..Self::default() }
     }
 }
 

@@ -7,7 +7,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use disk::{Backing, ConvertOptions, CopyOptions, Deny, ErrorKind, Format, Opened, Origin, Source, WriteOptions};
-use guest::{Change, Choice, Drivers, Finding, Plan, PrepareOptions, Prepared, VirtioWin};
+use guest::{
+    Change, Choice, Drivers, Finding, Plan, PrepareOptions, Prepared, Program, Programs, Touched, VirtioWin,
+    touched_to_json,
+};
 use serde_json::json;
 
 use super::{From, look_inside, sandbox};
@@ -17,6 +20,8 @@ use crate::findings::{print_finding, print_notes};
 use crate::output::{Output, line, plain, print_json};
 use crate::progress;
 
+/// Most paths that are shown of those that programs of the guest changed.
+const TOUCHED_MAX: usize = 40;
 /// What can be done where no overlay can be written.
 const WHOLE: &str = "write a whole file instead: leave out --overlay";
 
@@ -52,6 +57,14 @@ pub struct Prepare {
     /// Put drivers of virtio-win into a Windows that lacks them: the folder or the ISO image that the project releases
     #[arg(long, value_name = "PATH")]
     virtio_win: Option<PathBuf>,
+    /// Let programs of the guest itself repair what takes them, in a micro-VM without a network: an initramfs to which nothing
+    /// can be appended is made anew by its own tool
+    #[arg(long)]
+    run_programs: bool,
+    /// Let the guest's package manager install the packages in this folder if it lacks cloud-init and that is among them;
+    /// includes --run-programs
+    #[arg(long, value_name = "DIR")]
+    packages: Option<PathBuf>,
     /// Leave no record of the changes in the guest
     #[arg(long)]
     no_record: bool,
@@ -67,7 +80,7 @@ impl Prepare {
     pub(super) fn run(self, output: Output) -> Result<()> {
         let drivers = self.drivers()?;
         let (only, skip, with) = (self.only.clone(), self.skip.clone(), self.with.clone());
-        let choice = Choice { only, skip, with, drivers };
+        let choice = Choice { only, skip, with, drivers, programs: self.programs()? };
         choice.check().map_err(Failure::new)?;
         let is_json = self.json || output == Output::Json;
         if !is_json {
@@ -91,7 +104,7 @@ impl Prepare {
         let file = DiskFile::find(&self.from.file)?;
         let opened = self.from.input.open(&file)?;
         let backing = self.overlay.then(|| self.backing(&file, &opened, target)).transpose()?;
-        let Prepared { plan, after, overlay } =
+        let Prepared { plan, touched, after, overlay } =
             look_inside(&file, opened.disk, |disk| sandbox().prepare(disk, &options))?;
         let (changed, changes) = (overlay.changed_bytes(), overlay.changes());
         self.write(Arc::new(overlay), &changes, backing.clone(), target)?;
@@ -99,6 +112,7 @@ impl Prepare {
             let mut value = plan.to_json();
             value["file"] = json!(target);
             value["bytes_changed"] = json!(changed);
+            value["changed_by_programs"] = touched_to_json(&touched);
             value["findings_after"] = after.iter().map(Finding::to_json).collect();
             if let Some(backing) = &backing {
                 value["backing_file"] = json!(String::from_utf8_lossy(backing.name()));
@@ -107,6 +121,7 @@ impl Prepare {
             return print_json(&value);
         }
         print_plan(&plan)?;
+        print_touched(&touched)?;
         if !after.is_empty() {
             line("\nwhat is left:")?;
             after.iter().try_for_each(|finding| print_finding(&finding.to_json()))?;
@@ -167,6 +182,14 @@ impl Prepare {
         Ok(())
     }
 
+    /// Returns which programs of the guest may be run, and with what.
+    fn programs(&self) -> Result<Option<Programs>> {
+        match &self.packages {
+            Some(folder) => Ok(Some(Programs::with_packages(folder)?)),
+            None => Ok(self.run_programs.then(Programs::default)),
+        }
+    }
+
     /// Takes the drivers for the guest, where they are to be put in.
     fn drivers(&self) -> Result<Option<Drivers>> {
         let Some(path) = &self.virtio_win else { return Ok(None) };
@@ -176,15 +199,26 @@ impl Prepare {
 }
 
 fn print_plan(plan: &Plan) -> Result<()> {
-    if plan.changes.is_empty() {
+    if plan.changes.is_empty() && plan.programs.is_empty() {
         print_notes(&plan.to_json())?;
         return line("there is nothing to change");
     }
-    for change in &plan.changes {
-        line(&change.summary())?;
+    for step in plan.programs.iter().map(Program::summary).chain(plan.changes.iter().map(Change::summary)) {
+        line(&step)?;
     }
     for diff in plan.changes.iter().filter_map(Change::diff) {
         line(&format!("\n{}", diff.trim_end()))?;
     }
     print_notes(&plan.to_json())
+}
+
+/// Names what programs of the guest changed, as `molde guest diff` does.
+fn print_touched(touched: &Touched) -> Result<()> {
+    let (shown, rest) = touched.paths.split_at(touched.paths.len().min(TOUCHED_MAX));
+    let more = rest.len() as u64 + touched.more;
+    if !shown.is_empty() {
+        line("\nchanged by programs of the guest:")?;
+    }
+    shown.iter().try_for_each(|(touch, path)| line(&format!("{} {}", touch.sign(), plain(path))))?;
+    if more > 0 { line(&format!("and {more} more")) } else { Ok(()) }
 }

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::finding::{Action, Kind};
-use super::kinds::{KINDS, VIRTIO_DISK, VIRTIO_NET};
+use super::kinds::{CLOUD_INIT_MISSING, INITRAMFS_SEALED, KINDS, VIRTIO_DISK, VIRTIO_NET};
+use crate::programs::Programs;
 use crate::virtio_win::Drivers;
 
 /// What a caller wants repaired, by the ids of kinds.
@@ -17,6 +18,8 @@ pub struct Choice {
     pub with: Vec<String>,
     /// Drivers of virtio-win for this guest, with which those that it lacks are put in.
     pub drivers: Option<Drivers>,
+    /// That programs of the guest may be run, and the packages that they may install.
+    pub programs: Option<Programs>,
 }
 
 impl Choice {
@@ -37,10 +40,14 @@ impl Choice {
         Ok(())
     }
 
-    /// Returns what prepare does about `kind`: drivers that are supplied are put in.
+    /// Returns what prepare does about `kind`: drivers that are supplied are put in, and so are packages; what takes
+    /// programs of the guest is repaired where they may be run.
     fn action(&self, kind: &Kind) -> Action {
         let is_supplied = self.drivers.is_some() && [VIRTIO_DISK.id, VIRTIO_NET.id].contains(&kind.id);
-        if is_supplied { Action::Automatic } else { kind.action }
+        let may_run = self.programs.as_ref().is_some_and(|programs| {
+            kind.id == INITRAMFS_SEALED.id || (kind.id == CLOUD_INIT_MISSING.id && programs.has_packages())
+        });
+        if is_supplied || may_run { Action::Automatic } else { kind.action }
     }
 
     pub(super) fn takes(&self, kind: &Kind) -> bool {
@@ -88,5 +95,12 @@ mod tests {
         let supplied = Choice { drivers: Some(Drivers::default()), ..Choice::default() };
         assert!(supplied.takes(&VIRTIO_DISK) && supplied.takes(&VIRTIO_NET) && !supplied.takes(&CLOUD_INIT_MISSING));
         assert!(Choice { drivers: Some(Drivers::default()), ..only }.check().is_ok());
+    }
+
+    #[test]
+    fn programs_of_the_guest_are_run_where_they_may() {
+        let may = Choice { programs: Some(Programs::default()), ..Choice::default() };
+        assert!(may.takes(&INITRAMFS_SEALED) && !may.takes(&CLOUD_INIT_MISSING) && !may.takes(&SHELL_HISTORY));
+        assert!(!Choice::default().takes(&INITRAMFS_SEALED));
     }
 }

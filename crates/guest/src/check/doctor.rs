@@ -3,6 +3,7 @@
 use super::choice::Choice;
 use super::draft::Draft;
 use super::finding::{Evidence, Finding, Kind};
+use crate::programs::{Program, Programs};
 use crate::report::Report;
 use crate::text::{clean, visible};
 use crate::tree::Tree;
@@ -13,6 +14,9 @@ const EVIDENCE_MAX: usize = 16;
 /// Most names that are looked at in one folder.
 pub(super) const NAMES_MAX: usize = 1024;
 
+/// Where a guest has its programs.
+const FOLDERS: [&str; 4] = ["/usr/sbin", "/usr/bin", "/sbin", "/bin"];
+
 /// The guest under examination.
 pub(super) struct Doctor<'g> {
     pub(super) tree: &'g Tree,
@@ -20,11 +24,22 @@ pub(super) struct Doctor<'g> {
     pub(super) draft: Draft<'g>,
     choice: &'g Choice,
     findings: Vec<Finding>,
+    programs: Vec<Program>,
+}
+
+/// What an examination comes to.
+pub(super) struct Examined<'g> {
+    /// What was found, the worst first.
+    pub(super) findings: Vec<Finding>,
+    /// What is changed in files.
+    pub(super) draft: Draft<'g>,
+    /// What the guest's own programs do before.
+    pub(super) programs: Vec<Program>,
 }
 
 impl<'g> Doctor<'g> {
     pub(super) fn new(tree: &'g Tree, report: &'g Report, choice: &'g Choice) -> Self {
-        Self { tree, report, draft: Draft::new(tree), choice, findings: Vec::new() }
+        Self { tree, report, draft: Draft::new(tree), choice, findings: Vec::new(), programs: Vec::new() }
     }
 
     /// Adds a finding, and returns whether it is to be repaired in the draft.
@@ -47,10 +62,25 @@ impl<'g> Doctor<'g> {
         self.choice.drivers.as_ref()
     }
 
-    /// Ends the examination: findings with the worst first, and the draft.
-    pub(super) fn finish(mut self) -> (Vec<Finding>, Draft<'g>) {
+    /// Returns the programs that may be run, and what they may be given.
+    pub(super) fn programs(&self) -> Option<&'g Programs> {
+        self.choice.programs.as_ref()
+    }
+
+    /// Lets a program of the guest run, which repairs a finding of `kind`, if it is there.
+    pub(super) fn run(&mut self, program: Program) {
+        let name = program.arguments.first().map_or("", String::as_str);
+        if FOLDERS.iter().any(|folder| self.tree.exists(&format!("{folder}/{name}"))) {
+            self.programs.push(program);
+        } else {
+            self.tree.note(format!("`{name}`, with which {} would be repaired, is not in the guest.", program.finding));
+        }
+    }
+
+    /// Ends the examination.
+    pub(super) fn finish(mut self) -> Examined<'g> {
         self.findings.sort_by_key(|finding| finding.kind.severity);
-        (self.findings, self.draft)
+        Examined { findings: self.findings, draft: self.draft, programs: self.programs }
     }
 
     /// Returns the names in the folder at `path` that end with `end`, as paths; pipes and devices hold nothing and are left out.

@@ -21,7 +21,7 @@ kinds! {
     INITRAMFS_VIRTIO = "initramfs-lacks-virtio", BlocksBoot, Automatic,
         "Append the drivers for virtio disks to the initramfs.";
     INITRAMFS_SEALED = "initramfs-not-appendable", BlocksBoot, Manual,
-        "Make the initramfs anew in the running guest, with the virtio drivers in it or compressed with zstd, xz or gzip.";
+        "Let prepare run the guest's own tool (`--run-programs`), or make the initramfs anew in the running guest, with the virtio drivers in it.";
     KERNEL_VIRTIO = "kernel-lacks-virtio", BlocksBoot, Manual,
         "Install another kernel in the guest: this one has no driver for virtio disks.";
     KERNEL_XEN = "kernel-xen-only", BlocksBoot, Manual,
@@ -57,7 +57,7 @@ kinds! {
     RESOLV_CONF = "resolv-conf-static", Hygiene, Automatic,
         "Empty the file; DHCP fills it.";
     CLOUD_INIT_MISSING = "cloud-init-missing", BlocksCloud, Manual,
-        "Install the package cloud-init in the guest, or set keys and host names of new servers by other means.";
+        "Install the package cloud-init in the guest, give prepare the packages (`--packages`), or set keys and host names of new servers by other means.";
     CLOUD_INIT_DISABLED = "cloud-init-disabled", BlocksCloud, Automatic,
         "Take away what switches cloud-init off.";
     CLOUD_INIT_DATASOURCE = "cloud-init-datasource", BlocksCloud, Automatic,

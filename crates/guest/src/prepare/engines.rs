@@ -108,7 +108,8 @@ fn run_machine(work: &Work<'_>, tasks: &[Task<'_>], overlay: &mut Overlay) -> Re
         }
     }
     let places = tasks.iter().map(|task| task.place.clone()).collect();
-    vm::run(work.machine, work.disk, places, mounts, work.now, overlay).map_err(|error| {
+    let job = vm::Work { places, visit: None, mounts, now: work.now };
+    vm::run(work.machine, work.disk, job, overlay).map(drop).map_err(|error| {
         let devices: Vec<&str> = tasks.iter().map(|task| task.device).collect();
         let reasons = tasks.iter().filter_map(|task| match &task.engine {
             Engine::Machine(Some(error)) => Some(format!("{error}; ")),
@@ -140,8 +141,8 @@ pub(super) fn replay(disk: &Arc<dyn Source>, report: &Report, now: u64, machine:
         mounts.extend(vm::mounts(number, place.kind, &[], None)?);
     }
     let mut overlay = Overlay::new(Arc::clone(disk));
-    match vm::run(machine, disk, places, mounts, now, &mut overlay) {
-        Ok(()) => Ok(Some(overlay)),
+    match vm::run(machine, disk, vm::Work { places, visit: None, mounts, now }, &mut overlay) {
+        Ok(_) => Ok(Some(overlay)),
         // Whether that matters is seen when one of them has to be changed.
         Err(error) if error.kind() == ErrorKind::Unsupported => Ok(None),
         Err(error) => Err(cannot(&format!("replay the journal of {}", devices.join(", ")), &error)),
@@ -150,10 +151,7 @@ pub(super) fn replay(disk: &Arc<dyn Source>, report: &Report, now: u64, machine:
 
 fn engine(overlay: &mut Overlay, place: &Place, now: u64) -> Result<Engine> {
     use FilesystemKind::{Btrfs, Ext2, Ext3, Ext4, Ntfs, Vfat, Xfs};
-    if place.has_snapshots {
-        return Err(Error::refused("its logical volume has LVM snapshots, which would lose what they keep")
-            .with_hint("remove the snapshots (`lvremove`) or merge them (`lvconvert --merge`) in the running system"));
-    }
+    refuse_snapshots(place)?;
     match place.kind {
         Xfs | Btrfs => return Ok(Engine::Machine(None)),
         Ntfs | Vfat => {
@@ -167,10 +165,7 @@ fn engine(overlay: &mut Overlay, place: &Place, now: u64) -> Result<Engine> {
                 .with_hint("make the changes that `molde guest prepare --dry-run` shows in the running system"));
         }
     }
-    if is_damaged(overlay, place)? {
-        return Err(Error::refused("the file system is marked as having errors, or was not unmounted cleanly")
-            .with_hint("let e2fsck check the file system"));
-    }
+    refuse_damage(overlay, place)?;
     let Some(range) = place.range() else { return Ok(Engine::Machine(None)) };
     match ExtWriter::open(overlay, range.clone(), now) {
         Ok(_) => Ok(Engine::Own(range)),
@@ -191,16 +186,29 @@ fn fitting(engine: Engine, work: &Work<'_>, changes: &[&Change]) -> Result<Engin
     })
 }
 
-/// Returns whether an ext needs repair, which neither engine does: a kernel would write to it nevertheless.
-fn is_damaged(overlay: &Overlay, place: &Place) -> Result<bool> {
+/// Refuses a volume of LVM past whose snapshots it would be written.
+pub(super) fn refuse_snapshots(place: &Place) -> Result<()> {
+    if !place.has_snapshots {
+        return Ok(());
+    }
+    Err(Error::refused("its logical volume has LVM snapshots, which would lose what they keep")
+        .with_hint("remove the snapshots (`lvremove`) or merge them (`lvconvert --merge`) in the running system"))
+}
+
+/// Refuses an ext that needs repair, which neither engine does: a kernel would write to it nevertheless.
+pub(super) fn refuse_damage(disk: &dyn Source, place: &Place) -> Result<()> {
     let mut superblock = Vec::new();
     for (at, count) in place.parts(1024, 1024)? {
         let filled = superblock.len();
         superblock.resize(filled + count, 0);
-        overlay.read_at(&mut superblock[filled..], at)?;
+        disk.read_at(&mut superblock[filled..], at)?;
     }
     let (state, needs_recovery) = (le16(&superblock, 58), le32(&superblock, 96) & 0x4 != 0);
-    Ok(state & 0x2 != 0 || (state & 0x1 == 0 && !needs_recovery))
+    if state & 0x2 == 0 && (state & 0x1 != 0 || needs_recovery) {
+        return Ok(());
+    }
+    Err(Error::refused("the file system is marked as having errors, or was not unmounted cleanly")
+        .with_hint("let e2fsck check the file system"))
 }
 
 /// Returns the changes in the order in which they are made: what is put aside takes its rights from a file that goes after.

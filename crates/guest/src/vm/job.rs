@@ -1,10 +1,11 @@
 //! The changes of a plan as the agent is told them.
 
-use agent::{After, Before, Mount, NTFS, Operation};
+use agent::{After, Before, Mount, NTFS, Operation, Visit};
 use disk::error::{Error, Result};
 
 use super::driver;
-use crate::plan::{Change, RecordFile, State};
+use crate::place::Place;
+use crate::plan::{Branch, Change, RecordFile, State};
 use crate::report::FilesystemKind;
 
 /// Returns the mounts for the changes of one file system, which is drive `number`; `record` is what goes behind
@@ -50,11 +51,31 @@ pub(crate) fn ntfs_mount(number: usize, operations: Vec<Operation>) -> Mount {
     Mount { drive: number as u64, kind: NTFS.to_owned(), options: driver::options(), operations }
 }
 
+/// Returns the visit of a tree of `branches`, each with the number of its drive among `places`.
+pub(crate) fn visit(
+    branches: &[(&Branch, usize)],
+    places: &[Place],
+    files: Vec<(String, Vec<u8>)>,
+    programs: Vec<Vec<String>>,
+) -> Visit {
+    let branch = |(branch, number): &(&Branch, usize)| {
+        let kind = places[*number].kind;
+        agent::Branch {
+            at: branch.at.clone(),
+            drive: *number as u64,
+            kind: kernel_name(kind).to_owned(),
+            options: options(kind, branch.subvolume),
+        }
+    };
+    Visit { tree: branches.iter().map(branch).collect(), files, programs }
+}
+
 /// Returns what the kernel calls `kind`: one driver knows all of ext.
 fn kernel_name(kind: FilesystemKind) -> &'static str {
     match kind {
         FilesystemKind::Xfs => "xfs",
         FilesystemKind::Btrfs => "btrfs",
+        FilesystemKind::Vfat => "vfat",
         _ => "ext4",
     }
 }
@@ -64,6 +85,8 @@ fn options(kind: FilesystemKind, subvolume: Option<u64>) -> String {
         (FilesystemKind::Btrfs, Some(number)) => format!("subvolid={number}"),
         // Tables that mkfs left for later are left for later.
         (FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4, _) => "noinit_itable".to_owned(),
+        // Names of files there are ASCII, whatever the kernel was built to take them for.
+        (FilesystemKind::Vfat, _) => "codepage=437,iocharset=ascii".to_owned(),
         _ => String::new(),
     }
 }

@@ -15,6 +15,7 @@ const MODULE_MAX: u64 = 64 << 20;
 /// Modules of all machines: the drives.
 const DRIVES: [&str; 2] = ["virtio_pci", "virtio_blk"];
 /// What is asked for by name while the kernel runs, where nobody answers.
+const CODE_PAGES: [&str; 2] = ["nls_cp437", "nls_ascii"];
 const CHECKSUMS: [&str; 3] = ["crc32c_generic", "xxhash_generic", "blake2b_generic"];
 
 /// A kernel and the folder of its modules.
@@ -79,6 +80,11 @@ impl Kernel {
                     add(wanted);
                 },
             );
+        }
+        if kinds.contains(&"vfat") {
+            for wanted in CODE_PAGES {
+                add(wanted);
+            }
         }
         for kind in kinds {
             let module = match *kind {

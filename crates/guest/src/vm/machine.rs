@@ -18,10 +18,13 @@ pub struct Machine {
     pub ntfs_driver: PathBuf,
     /// Longest time of a run.
     pub time_limit: Duration,
+    /// Longest time of a run of the guest's own programs.
+    pub program_limit: Duration,
 }
 
 impl Default for Machine {
-    /// QEMU and the newest kernel where Debian installs them; two minutes, of which some three seconds are used.
+    /// QEMU and the newest kernel where Debian installs them; two minutes, of which some three seconds are used, and half an hour
+    /// for programs, which install cloud-init in five minutes where a processor is emulated.
     fn default() -> Self {
         Self {
             qemu: "qemu-system-x86_64".into(),
@@ -29,6 +32,7 @@ impl Default for Machine {
             modules: "/lib/modules".into(),
             ntfs_driver: "/usr/bin/ntfs-3g".into(),
             time_limit: Duration::from_secs(120),
+            program_limit: Duration::from_secs(1800),
         }
     }
 }

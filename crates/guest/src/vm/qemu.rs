@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::{ANSWER_MAX, Answer, DRIVE};
+use agent::{ANSWER_MAX, Answer, DRIVE, Touched};
 use disk::error::{Error, Result};
 use disk::source::Source;
 use nbd::{Address, Export, Exports, Limits, Server};
@@ -30,6 +30,8 @@ const ERRORS: &str = "errors";
 
 /// Memory of the machine without the job.
 const MEMORY_MIB: usize = 256;
+/// What programs of the guest get besides, with their temporary files.
+const PROGRAMS_MIB: usize = 768;
 /// Largest file that QEMU may write: what is taken over at most, and tables.
 const FILE_MAX: u64 = 320 << 20;
 /// How often it is looked whether the machine has ended.
@@ -50,6 +52,8 @@ pub(super) enum Fault {
 /// What a good run leaves: the files of changes, as long as this is there.
 pub(super) struct Written {
     pub(super) files: Vec<PathBuf>,
+    /// What programs of the guest changed.
+    pub(super) touched: Touched,
     _folder: TempDir,
 }
 
@@ -60,66 +64,85 @@ impl From<Error> for Fault {
 }
 
 impl Fault {
-    pub(super) fn into_error(self, machine: &Machine) -> Error {
-        let seconds = machine.time_limit.as_secs_f32();
+    pub(super) fn into_error(self, start: &Start<'_>) -> Error {
+        let seconds = start.time_limit().as_secs_f32();
+        let told = if start.runs_programs { "the guest's programs have" } else { "the micro-VM has" };
+        let twice = if start.runs_programs { "" } else { ", twice" };
         match self {
-            Self::Hung => Error::refused(format!("the micro-VM has not ended within {seconds} s, twice"))
+            Self::Hung => Error::refused(format!("{told} not ended within {seconds} s{twice}"))
                 .with_hint("try again when the host has less to do"),
             Self::Failed(error) => error,
         }
     }
 }
 
-/// Runs the machine until it ends by itself, or kills it.
-pub(super) fn run(
-    machine: &Machine,
-    kernel: &Path,
-    initramfs: &[u8],
-    volumes: &[Arc<Volume>],
-) -> std::result::Result<Written, Fault> {
-    let io = |doing: &'static str| move |error| Error::io(format!("{doing} of the micro-VM"), error);
-    // Its owner alone may enter it.
-    let folder = tempfile::Builder::new().prefix("molde-vm-").tempdir().map_err(io("make the folder"))?;
-    let at = |name: &str| folder.path().join(name);
-    fs::write(at(INITRAMFS), initramfs).map_err(io("write the initramfs"))?;
-    // A path of the host may hold what means something to QEMU; names in the folder do not.
-    std::os::unix::fs::symlink(kernel, at(KERNEL)).map_err(io("link the kernel"))?;
-    let files: Vec<PathBuf> = (0..volumes.len()).map(|number| at(&changes(number))).collect();
-    for (volume, file) in volumes.iter().zip(&files) {
-        qcow2::create(file, volume.len())?;
+/// What a machine starts with.
+pub(super) struct Start<'a> {
+    pub(super) machine: &'a Machine,
+    pub(super) kernel: &'a Path,
+    pub(super) initramfs: &'a [u8],
+    /// Whether programs of the guest run in it, which takes memory and time.
+    pub(super) runs_programs: bool,
+}
+
+impl Start<'_> {
+    fn time_limit(&self) -> Duration {
+        if self.runs_programs { self.machine.program_limit } else { self.machine.time_limit }
     }
-    let served = Served::start(&at(SOCKET), volumes)?;
-    let log = File::create(at(ERRORS)).map_err(io("make the log"))?;
-    let child = Command::new(&machine.qemu)
-        .args(arguments(volumes.len(), initramfs.len()))
-        .current_dir(folder.path())
-        .env("LC_ALL", "C")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => missing("QEMU"),
-            _ => Error::io("start QEMU", error),
-        })?;
-    let ended = Running(child).wait(machine.time_limit);
-    drop(served);
-    if !ended? {
-        return Err(Fault::Hung);
+
+    fn memory(&self) -> usize {
+        let more = if self.runs_programs { PROGRAMS_MIB } else { 0 };
+        MEMORY_MIB + more + (self.initramfs.len() >> 20) * 3
     }
-    let mut answer = Vec::new();
-    if let Ok(file) = File::open(at(ANSWER)) {
-        file.take(ANSWER_MAX as u64).read_to_end(&mut answer).map_err(io("read the answer"))?;
-    }
-    match Answer::parse(&answer) {
-        Some(Answer::Done) => Ok(Written { files, _folder: folder }),
-        Some(Answer::Failed(why)) => {
-            let kernel = tail(&at(CONSOLE)).map_or_else(String::new, |said| format!(" (its kernel: {said})"));
-            Err(Error::refused(format!("{}{kernel}", clean_to(why.as_bytes(), TOLD_MAX))).into())
+
+    /// Runs the machine until it ends by itself, or kills it.
+    pub(super) fn run(&self, volumes: &[Arc<Volume>]) -> std::result::Result<Written, Fault> {
+        let Self { machine, kernel, initramfs, .. } = self;
+        let io = |doing: &'static str| move |error| Error::io(format!("{doing} of the micro-VM"), error);
+        // Its owner alone may enter it.
+        let folder = tempfile::Builder::new().prefix("molde-vm-").tempdir().map_err(io("make the folder"))?;
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at(INITRAMFS), initramfs).map_err(io("write the initramfs"))?;
+        // A path of the host may hold what means something to QEMU; names in the folder do not.
+        std::os::unix::fs::symlink(kernel, at(KERNEL)).map_err(io("link the kernel"))?;
+        let files: Vec<PathBuf> = (0..volumes.len()).map(|number| at(&changes(number))).collect();
+        for (volume, file) in volumes.iter().zip(&files) {
+            qcow2::create(file, volume.len())?;
         }
-        None => {
-            let said = tail(&at(ERRORS)).or_else(|| tail(&at(CONSOLE))).unwrap_or_else(|| "it said nothing".to_owned());
-            Err(Error::refused(format!("the micro-VM ended without an answer: {said}")).into())
+        let served = Served::start(&at(SOCKET), volumes)?;
+        let log = File::create(at(ERRORS)).map_err(io("make the log"))?;
+        let child = Command::new(&machine.qemu)
+            .args(arguments(volumes.len(), self.memory()))
+            .current_dir(folder.path())
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => missing("QEMU"),
+                _ => Error::io("start QEMU", error),
+            })?;
+        let ended = Running(child).wait(self.time_limit());
+        drop(served);
+        if !ended? {
+            return Err(Fault::Hung);
+        }
+        let mut answer = Vec::new();
+        if let Ok(file) = File::open(at(ANSWER)) {
+            file.take(ANSWER_MAX as u64).read_to_end(&mut answer).map_err(io("read the answer"))?;
+        }
+        match Answer::parse(&answer) {
+            Some(Answer::Done(touched)) => Ok(Written { files, touched, _folder: folder }),
+            Some(Answer::Failed(why)) => {
+                let kernel = tail(&at(CONSOLE)).map_or_else(String::new, |said| format!(" (its kernel: {said})"));
+                Err(Error::refused(format!("{}{kernel}", clean_to(why.as_bytes(), TOLD_MAX))).into())
+            }
+            None => {
+                let said =
+                    tail(&at(ERRORS)).or_else(|| tail(&at(CONSOLE))).unwrap_or_else(|| "it said nothing".to_owned());
+                Err(Error::refused(format!("the micro-VM ended without an answer: {said}")).into())
+            }
         }
     }
 }
@@ -128,8 +151,7 @@ fn changes(number: usize) -> String {
     format!("changes{number}")
 }
 
-fn arguments(volumes: usize, initramfs: usize) -> Vec<String> {
-    let memory = MEMORY_MIB + (initramfs >> 20) * 3;
+fn arguments(volumes: usize, memory: usize) -> Vec<String> {
     let words = [
         "-nodefaults -no-user-config -display none -no-reboot -name molde-prepare",
         "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",

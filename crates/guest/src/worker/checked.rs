@@ -12,12 +12,14 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::process::fault;
-use crate::plan::{Change, Plan, RecordFile, State};
+use crate::plan::{Branch, Change, Plan, RecordFile, State};
 use crate::report::Report;
 use crate::text::visible;
 
 /// Longest path of Linux (`PATH_MAX`), with room for where the file system is mounted.
 const PATH_MAX: usize = 8192;
+/// Most programs of a plan: one for each kernel, and those that install.
+const PROGRAMS_MAX: usize = 64;
 
 /// What a worker answers.
 pub(super) trait Answer: Serialize + DeserializeOwned {
@@ -49,7 +51,12 @@ impl Answer for Plan {
         let devices: HashSet<&str> = self.report.filesystems.iter().map(|found| found.device.as_str()).collect();
         let is_sound = |change: &Change| devices.contains(change.device.as_str()) && has_sound_paths(change);
         let is_record_sound = |file: &RecordFile| devices.contains(file.device.as_str()) && self::is_sound(&file.inner);
-        let all_sound = self.changes.iter().all(is_sound) && self.record.iter().all(is_record_sound);
+        let is_branch_sound = |branch: &Branch| {
+            devices.contains(branch.device.as_str()) && (branch.at == "/" || self::is_sound(&branch.at))
+        };
+        let are_programs_sound = self.programs.len() <= PROGRAMS_MAX && self.branches.iter().all(is_branch_sound);
+        let all_sound =
+            are_programs_sound && self.changes.iter().all(is_sound) && self.record.iter().all(is_record_sound);
         if all_sound { Ok(self) } else { Err(fault("its plan has a path that none may have")) }
     }
 }

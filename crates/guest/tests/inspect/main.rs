@@ -16,6 +16,7 @@ mod mutation;
 mod packages;
 mod phony;
 mod prepare;
+mod programs;
 mod recognised;
 mod systems;
 mod tables;

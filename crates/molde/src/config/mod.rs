@@ -8,6 +8,10 @@
 //! acceleration = "auto"                       # auto, kvm or tcg
 //! network = "restricted"                      # restricted, or open: guests reach what this host reaches
 //!
+//! [guest]
+//! run_programs = false                        # true: prepare may run a guest's own programs, in a micro-VM without a network
+//! packages = "/srv/molde/packages"            # default: none; what they may install, such as cloud-init
+//!
 //! [collection]
 //! every_hours = 6                             # 0: garbage is only collected when `molde store gc` asks for it
 //! stray_days = 7                              # how long an object that no record names is kept
@@ -43,6 +47,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use chunks::Pace;
+use guest::Programs;
 use model::quotas::Resource;
 use serde::{Deserialize, Deserializer};
 
@@ -58,6 +63,7 @@ pub(crate) struct Config {
     pub(crate) catalog: Catalog,
     pub(crate) store: Store,
     pub(crate) compute: Compute,
+    pub(crate) guest: Guest,
     pub(crate) jobs: Jobs,
     pub(crate) collection: Collection,
     pub(crate) scrub: Scrub,
@@ -224,6 +230,32 @@ pub(crate) enum Acceleration {
     Kvm,
     /// QEMU's translator.
     Tcg,
+}
+
+/// Preparing guests.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Guest {
+    /// Whether prepare may run a guest's own programs.
+    run_programs: bool,
+    /// Folder of the packages that these may install.
+    packages: Option<PathBuf>,
+}
+
+impl Guest {
+    /// Returns what prepare may run.
+    pub(crate) fn programs(&self) -> Result<Option<Programs>> {
+        match (&self.packages, self.run_programs) {
+            (None, false) => Ok(None),
+            (None, true) => Ok(Some(Programs::default())),
+            (Some(folder), true) => {
+                Ok(Some(Programs::with_packages(folder).context("`packages` in `[guest]` cannot be used")?))
+            }
+            (Some(_), false) => anyhow::bail!(
+                "`packages` in `[guest]` are installed by the guest's own programs, which may not run: set `run_programs = true`"
+            ),
+        }
+    }
 }
 
 /// Long work.

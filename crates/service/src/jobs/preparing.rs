@@ -60,7 +60,7 @@ impl From<Choice> for Wanted {
 
 impl From<Wanted> for Choice {
     fn from(Wanted { only, skip, with }: Wanted) -> Self {
-        Self { only, skip, with, drivers: None }
+        Self { only, skip, with, ..Self::default() }
     }
 }
 
@@ -75,7 +75,8 @@ pub(crate) async fn prepare(
 ) -> Result<Prepared, Stop> {
     let service = run.service;
     let file = ContentSource::new(service.parts.store.reader(&base.head).await.map_err(Error::from)?);
-    let (format, choice, now) = (base.format, wanted.map(Choice::from), service.now());
+    let choice = wanted.map(|wanted| service.choice(wanted.into()));
+    let (format, now) = (base.format, service.now());
     let sandbox = service.parts.sandbox.clone();
     let work = move || preparation::prepare(&sandbox, formats::open(Arc::new(file), format)?, choice, &declared, now);
     let done = service.permits.run(work).await??;

@@ -95,6 +95,7 @@ impl Fixture {
             quotas,
             nbd_socket: folder.path().join("nbd.sock"),
             blocking_permits: 8,
+            programs: None,
             abort_at: None,
         };
         let (driver_part, clock_part) = (driver.clone(), clock.clone());

@@ -25,7 +25,9 @@ const DECIDED: &str = "/etc/systemd/system";
 pub(super) fn check(doctor: &mut Doctor<'_>) {
     let Some(found) = doctor.report.os.as_ref().and_then(|os| os.cloud_init.clone()) else {
         let told = "cloud-init is not installed: new servers get no keys, no host name and no settings of their own.";
-        doctor.tell(&CLOUD_INIT_MISSING, told, Vec::new());
+        if doctor.found(&CLOUD_INIT_MISSING, told, Vec::new()) {
+            install(doctor);
+        }
         return;
     };
     check_marker(doctor);
@@ -37,6 +39,14 @@ pub(super) fn check(doctor: &mut Doctor<'_>) {
     }
     check_network(doctor);
     check_instance(doctor);
+}
+
+fn install(doctor: &mut Doctor<'_>) {
+    let Some((programs, os)) = doctor.programs().zip(doctor.report.os.as_ref()) else { return };
+    match programs.install(&CLOUD_INIT_MISSING, "cloud-init", os) {
+        Ok(program) => doctor.run(program),
+        Err(why) => doctor.tree.note(why),
+    }
 }
 
 fn check_marker(doctor: &mut Doctor<'_>) {

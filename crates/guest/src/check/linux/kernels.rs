@@ -3,6 +3,8 @@
 //! What an initramfs lacks is appended as an archive of its own, which the kernel unpacks over the rest (kernel documentation,
 //! "initramfs buffer format"). The tables of modules go along: without them nothing in there would find the new files.
 
+mod remake;
+
 use std::collections::BTreeMap;
 
 use crate::check::doctor::{Doctor, at};
@@ -62,7 +64,11 @@ fn check_kernel(doctor: &mut Doctor<'_>, kernel: &Kernel) {
         let kind: &'static Kind =
             if initramfs.appendable && initramfs.complete { &INITRAMFS_VIRTIO } else { &INITRAMFS_SEALED };
         if doctor.found(kind, told, evidence()) {
-            add_drivers(doctor, kernel, initramfs, &mut files);
+            if kind == &INITRAMFS_SEALED {
+                remake::run(doctor, kernel, initramfs);
+            } else {
+                add_drivers(doctor, kernel, initramfs, &mut files);
+            }
         }
     }
     if initramfs.appendable && !initramfs.persistent_net_rules.is_empty() {
