@@ -141,6 +141,35 @@ fn a_guest_of_another_hypervisor_comes_up_with_a_bios() {
     comes_up(folder.path(), &ready, Firmware::Bios);
 }
 
+/// What cannot be repaired from outside: its own programs install cloud-init and make its initramfs anew.
+#[test]
+fn a_guest_without_cloud_init_gets_it_from_packages() {
+    let (raw, folder) = (broken("bare"), tempfile::tempdir().unwrap());
+    let (from, packages) = (raw.to_str().unwrap(), raw.with_file_name("packages"));
+    let ready = folder.path().join("ready.qcow2");
+    let to = ready.to_str().unwrap();
+    let found = molde(&["guest", "check", "--json", from]);
+    let found: Value = serde_json::from_str(&found.stdout).unwrap();
+    for fault in ["cloud-init-missing", "initramfs-not-appendable"] {
+        assert!(found["findings"].as_array().unwrap().iter().any(|finding| finding["id"] == fault), "{fault}: {found}");
+    }
+    let packages = packages.to_str().unwrap();
+    let done = molde(&["guest", "prepare", "--json", "--packages", packages, from, "-o", to]).json();
+    let programs: Vec<&str> =
+        done["programs"].as_array().unwrap().iter().map(|program| program["finding"].as_str().unwrap()).collect();
+    assert_eq!(programs, ["initramfs-not-appendable", "cloud-init-missing"]);
+    let touched = done["changed_by_programs"]["paths"].as_array().unwrap();
+    let is_touched = |path: &str, what: &str| touched.iter().any(|told| told["path"] == path && told["what"] == what);
+    assert!(
+        is_touched("/usr/bin/cloud-init", "created") && is_touched("/var/lib/dpkg/status", "changed"),
+        "{touched:?}"
+    );
+    let again = molde(&["guest", "prepare", "--dry-run", "--packages", packages, to]).ok();
+    assert!(again.ends_with("there is nothing to change\n"), "{again}");
+    is_sound(&ready, folder.path(), Firmware::Bios);
+    comes_up(folder.path(), &ready, Firmware::Bios);
+}
+
 /// libguestfs asks a kernel that has mounted the same disk.
 #[test]
 fn libguestfs_says_the_same_of_it() {

@@ -50,7 +50,14 @@ const MANAGERS: [Manager; 4] = [
     Manager {
         names: &["apt", "dpkg"],
         ends: &[".deb"],
-        command: &["dpkg", "--install", "--skip-same-version", "--refuse-downgrade"],
+        command: &[
+            "dpkg",
+            "--install",
+            "--skip-same-version",
+            "--refuse-downgrade",
+            "--force-confdef",
+            "--force-confold",
+        ],
     },
     Manager {
         names: &["dnf", "yum", "zypper", "rpm"],
@@ -224,11 +231,16 @@ mod tests {
             "--install",
             "--skip-same-version",
             "--refuse-downgrade",
+            "--force-confdef",
+            "--force-confold",
             "/tmp/molde/cloud-init_22_all.deb",
             "/tmp/molde/python3-yaml_6_amd64.deb",
         ];
         assert_eq!(debian.arguments, expected);
-        assert_eq!(debian.summary(), "run `dpkg --install --skip-same-version --refuse-downgrade` with 2 packages");
+        assert_eq!(
+            debian.summary(),
+            "run `dpkg --install --skip-same-version --refuse-downgrade --force-confdef --force-confold` with 2 packages"
+        );
         let files = programs.read(&debian).unwrap();
         assert_eq!(files[0], ("cloud-init_22_all.deb".to_owned(), b"cloud-init_22_all.deb".to_vec()));
         let centos = install(&os("centos", "7", "yum")).unwrap();

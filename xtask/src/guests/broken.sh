@@ -55,7 +55,8 @@ echo 'SUBSYSTEM=="net", ACTION=="add", DRIVERS=="?*", ATTR{address}=="00:50:56:a
     > "$tree/etc/udev/rules.d/70-persistent-net.rules"
 echo 'nameserver 192.168.77.1' > "$tree/etc/resolv.conf"
 
-# cloud-init is switched off, looks for another hypervisor, leaves the network alone, and takes itself for an old server.
+# cloud-init, or what was left of it, is switched off, looks for another hypervisor, leaves the network alone, and takes itself for an old server.
+mkdir -p "$tree/etc/cloud/cloud.cfg.d"
 : > "$tree/etc/cloud/cloud-init.disabled"
 echo 'datasource_list: [ VMware, OVF, None ]' > "$tree/etc/cloud/cloud.cfg.d/90_dpkg.cfg"
 echo 'network: {config: disabled}' > "$tree/etc/cloud/cloud.cfg.d/99-disable-network-config.cfg"

@@ -17,5 +17,12 @@ END
 chmod 755 "$tree/etc/initramfs-tools/hooks/molde"
 chroot "$tree" update-initramfs -u
 
+# What a guest without cloud-init is given to get it, beside the tree.
+packages=$(dirname "$tree")/packages
+rm -rf "$packages"
+mkdir "$packages"
+chroot "$tree" sh -c 'cd /var/cache && apt-get download cloud-init'
+mv "$tree"/var/cache/cloud-init_*.deb "$packages"
+
 # No package sources: nothing of the machine that built the disk.
 rm -f "$tree/etc/apt/sources.list" "$tree"/etc/apt/sources.list.d/* "$tree/etc/apt/apt.conf.d/99mmdebstrap"

@@ -24,7 +24,7 @@ pub struct Machine {
 
 impl Default for Machine {
     /// QEMU and the newest kernel where Debian installs them; two minutes, of which some three seconds are used, and half an hour
-    /// for programs, which install cloud-init in five minutes where a processor is emulated.
+    /// for programs, which install cloud-init in one or two minutes where a processor is emulated.
     fn default() -> Self {
         Self {
             qemu: "qemu-system-x86_64".into(),

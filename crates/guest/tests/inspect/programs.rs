@@ -111,7 +111,7 @@ $b sleep 1000 &
 exit 0
 "#;
 const TOLD: &str = "\
---install --skip-same-version --refuse-downgrade /tmp/molde/cloud-init_22.4_all.deb
+--install --skip-same-version --refuse-downgrade --force-confdef --force-confold /tmp/molde/cloud-init_22.4_all.deb
 own: yes
 null: yes
 random: yes
@@ -162,7 +162,7 @@ fn programs_run_in_a_cage_and_all_they_did_is_told() {
     let summaries: Vec<String> = done.plan.changes.iter().map(guest::Change::summary).collect();
     assert_eq!(summaries, ["edit /etc/cloud/cloud.cfg"]);
     let record = read(&after, RECORD);
-    let run_line = "  run `dpkg --install --skip-same-version --refuse-downgrade` with 1 package\n";
+    let run_line = "  run `dpkg --install --skip-same-version --refuse-downgrade --force-confdef --force-confold` with 1 package\n";
     assert!(record.contains(run_line) && record.contains("  edit /etc/cloud/cloud.cfg\n"), "{record}");
     assert!(ids(&done.plan).contains(&"cloud-init-missing"), "it tells what was found before");
     assert!(done.after.iter().all(|finding| finding.kind.id != "cloud-init-missing"), "{:#?}", done.after);

@@ -321,4 +321,16 @@ mod tests {
         assert_eq!((config.jobs.workers, config.compute.acceleration), (9, Acceleration::Tcg));
         assert_eq!(config.identity.region, "local-1");
     }
+
+    #[test]
+    fn packages_are_for_programs_that_may_run() {
+        let programs = |text: &str| toml::from_str::<Config>(text).unwrap().guest.programs();
+        assert!(programs("").unwrap().is_none());
+        assert!(programs("[guest]\nrun_programs = true\n").unwrap().is_some());
+        let error = programs("[guest]\npackages = \"/srv\"\n").unwrap_err().to_string();
+        assert!(error.contains("run_programs = true"), "{error}");
+        let text = "[guest]\nrun_programs = true\npackages = \"/nonexistent/packages\"\n";
+        let error = format!("{:#}", programs(text).unwrap_err());
+        assert!(error.contains("[guest]") && error.contains("/nonexistent/packages"), "{error}");
+    }
 }
