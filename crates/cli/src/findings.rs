@@ -28,6 +28,9 @@ pub(crate) fn print_checked(output: Output, found: &Value) -> Result<()> {
         .with_hint("`molde guest prepare --dry-run FILE` shows what prepare would change in a file"))
 }
 
+/// Most paths that are shown of those that programs of the guest changed.
+const TOUCHED_MAX: usize = 40;
+
 /// Prints what prepare would change.
 pub(crate) fn print_planned(output: Output, found: &Value) -> Result<()> {
     if output == Output::Json {
@@ -35,22 +38,43 @@ pub(crate) fn print_planned(output: Output, found: &Value) -> Result<()> {
     }
     print_changes(found)?;
     print_notes(found)?;
-    if found["changes"].as_array().is_none_or(Vec::is_empty) {
+    if ["programs", "changes"].iter().all(|list| found[list].as_array().is_none_or(Vec::is_empty)) {
         line("there is nothing to change")?;
     }
     Ok(())
 }
 
-/// Prints each change, and then their diffs.
+/// Prints each program that is run and each change, and then their diffs.
 fn print_changes(of: &Value) -> Result<()> {
-    let changes = || of["changes"].as_array().into_iter().flatten();
-    changes().try_for_each(|change| line(&format!("  {}", text(&change["summary"]))))?;
+    let list = |name: &str| of[name].as_array().into_iter().flatten();
+    let changes = || list("changes");
+    list("programs").chain(changes()).try_for_each(|change| line(&format!("  {}", text(&change["summary"]))))?;
     for diff in changes().filter_map(|change| change["diff"].as_str()) {
         // Made for terminals by the server, and not trusted to be.
         line("")?;
         diff.lines().try_for_each(|text| line(&text.split('\t').map(plain).collect::<Vec<_>>().join("\t")))?;
     }
-    Ok(())
+    print_touched(&of["changed_by_programs"])
+}
+
+/// Names what programs of the guest changed, as `molde guest diff` does.
+pub(crate) fn print_touched(touched: &Value) -> Result<()> {
+    let paths: Vec<&Value> = touched["paths"].as_array().into_iter().flatten().collect();
+    if !paths.is_empty() {
+        line("\nchanged by programs of the guest:")?;
+    }
+    for path in paths.iter().take(TOUCHED_MAX) {
+        let sign = match path["what"].as_str() {
+            Some("created") => '+',
+            Some("deleted") => '-',
+            _ => '*',
+        };
+        line(&format!("{sign} {}", text(&path["path"])))?;
+    }
+    match paths.len().saturating_sub(TOUCHED_MAX) as u64 + touched["more"].as_u64().unwrap_or(0) {
+        0 => Ok(()),
+        more => line(&format!("and {more} more")),
+    }
 }
 
 /// Prints the report that is kept with an image.

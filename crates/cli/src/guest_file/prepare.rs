@@ -8,20 +8,17 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use clap::Args;
 use disk::{Backing, ConvertOptions, CopyOptions, Deny, ErrorKind, Format, Opened, Origin, Source, WriteOptions};
 use guest::{
-    Change, Choice, Drivers, Finding, Plan, PrepareOptions, Prepared, Program, Programs, Touched, VirtioWin,
-    touched_to_json,
+    Change, Choice, Drivers, Finding, Plan, PrepareOptions, Prepared, Program, Programs, VirtioWin, touched_to_json,
 };
 use serde_json::json;
 
 use super::{From, look_inside, sandbox};
 use crate::disk_file::DiskFile;
 use crate::error::{Failure, Result};
-use crate::findings::{print_finding, print_notes};
+use crate::findings::{print_finding, print_notes, print_touched};
 use crate::output::{Output, line, plain, print_json};
 use crate::progress;
 
-/// Most paths that are shown of those that programs of the guest changed.
-const TOUCHED_MAX: usize = 40;
 /// What can be done where no overlay can be written.
 const WHOLE: &str = "write a whole file instead: leave out --overlay";
 
@@ -121,7 +118,7 @@ impl Prepare {
             return print_json(&value);
         }
         print_plan(&plan)?;
-        print_touched(&touched)?;
+        print_touched(&touched_to_json(&touched))?;
         if !after.is_empty() {
             line("\nwhat is left:")?;
             after.iter().try_for_each(|finding| print_finding(&finding.to_json()))?;
@@ -210,15 +207,4 @@ fn print_plan(plan: &Plan) -> Result<()> {
         line(&format!("\n{}", diff.trim_end()))?;
     }
     print_notes(&plan.to_json())
-}
-
-/// Names what programs of the guest changed, as `molde guest diff` does.
-fn print_touched(touched: &Touched) -> Result<()> {
-    let (shown, rest) = touched.paths.split_at(touched.paths.len().min(TOUCHED_MAX));
-    let more = rest.len() as u64 + touched.more;
-    if !shown.is_empty() {
-        line("\nchanged by programs of the guest:")?;
-    }
-    shown.iter().try_for_each(|(touch, path)| line(&format!("{} {}", touch.sign(), plain(path))))?;
-    if more > 0 { line(&format!("and {more} more")) } else { Ok(()) }
 }
