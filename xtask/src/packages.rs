@@ -64,7 +64,7 @@ pub(crate) const GUESTS: [Package; 6] = [
 pub(crate) const DEMO: [Package; 1] = [QEMU[1]];
 
 /// What the tests need.
-pub(crate) const TESTS: [Package; 34] = [
+pub(crate) const TESTS: [Package; 35] = [
     QEMU[0],
     QEMU[1],
     POSTGRES,
@@ -74,6 +74,7 @@ pub(crate) const TESTS: [Package; 34] = [
     program("fdisk", "sfdisk"),
     program("xfsprogs", "mkfs.xfs"),
     program("btrfs-progs", "mkfs.btrfs"),
+    program("attr", "setfattr"),
     program("ntfs-3g", "mkntfs"),
     program("libwin-hivex-perl", "hivexregedit"),
     program("libhivex-bin", "hivexget"),
