@@ -1,8 +1,4 @@
 //! btrfs, damaged.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::guests::read(
-    fuzz::sound!("btrfs", "btrfs-subvolumes"),
-    fuzz::seal::btrfs,
-    data
-));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::guest_btrfs(data));

@@ -1,4 +1,4 @@
 //! Initramfs in every compression, damaged.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::guests::initramfs(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::guest_initramfs(data));

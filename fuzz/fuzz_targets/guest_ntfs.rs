@@ -1,4 +1,4 @@
 //! NTFS, damaged.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::guests::read(fuzz::sound!("ntfs"), fuzz::seal::nothing, data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::guest_ntfs(data));

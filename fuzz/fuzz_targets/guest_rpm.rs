@@ -1,4 +1,4 @@
 //! Databases of rpm in each of its stores, damaged.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::guests::rpm(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::guest_rpm(data));

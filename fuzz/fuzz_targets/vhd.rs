@@ -1,4 +1,4 @@
 //! VHD files, damaged.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::open_and_read(data, disk::Format::Vhd));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::vhd(data));

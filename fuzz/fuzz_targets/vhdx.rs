@@ -1,4 +1,4 @@
 //! VHDX files, damaged.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::open_and_read(data, disk::Format::Vhdx));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::vhdx(data));

@@ -1,4 +1,4 @@
 //! VMDK files, damaged.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::open_and_read(data, disk::Format::Vmdk));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| fuzz::targets::vmdk(data));

@@ -5,6 +5,8 @@ pub mod damaged;
 pub mod guests;
 pub mod seal;
 pub mod sparse;
+#[cfg(fuzzing)]
+pub mod targets;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -41,6 +41,9 @@ pub(crate) struct Options {
     /// Inputs for each target, however long they take, instead of seconds
     #[arg(long, conflicts_with = "seconds")]
     runs: Option<u64>,
+    /// Make inputs by chance, without coverage: a multiple of them in the same time
+    #[arg(long, requires = "runs", conflicts_with = "keep")]
+    by_chance: bool,
     /// Targets at once; as many as there are processors if not given
     #[arg(long)]
     jobs: Option<usize>,
@@ -60,7 +63,7 @@ impl Options {
 pub(crate) fn run(options: &Options) -> Result<()> {
     packages::ensure(&packages::FUZZ)?;
     let folder = workspace::root().join("fuzz");
-    let programs = build(&folder)?;
+    let programs = if options.by_chance { build_mutate(&folder)? } else { build(&folder)? };
     let targets: VecDeque<String> = targets(&folder)?
         .into_iter()
         .filter(|target| options.target.as_ref().is_none_or(|wanted| wanted == target))
@@ -77,7 +80,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
                 loop {
                     let next = queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                     let Some(target) = next else { return };
-                    if let Err(error) = fuzz(&target, &programs, &folder, options) {
+                    let done = if options.by_chance { mutate } else { fuzz }(&target, &programs, &folder, options);
+                    if let Err(error) = done {
                         command::report(&error.context(format!("target `{target}`")));
                         failed.lock().unwrap_or_else(PoisonError::into_inner).push(target);
                     }
@@ -105,6 +109,16 @@ fn build(folder: &Path) -> Result<PathBuf> {
     Ok(target.join(host).join("release"))
 }
 
+/// Builds `mutate` without counters; returns its folder.
+fn build_mutate(folder: &Path) -> Result<PathBuf> {
+    let target = workspace::target()?.join("fuzz-by-chance");
+    let mut cargo = workspace::cargo();
+    cargo.current_dir(folder).env("CARGO_ENCODED_RUSTFLAGS", "--cfg=fuzzing");
+    cargo.args(["build", "--release", "--locked", "--example", "mutate", "--target-dir"]).arg(&target);
+    command::run(&mut cargo)?;
+    Ok(target.join("release/examples"))
+}
+
 fn targets(folder: &Path) -> Result<Vec<String>> {
     let folder = folder.join("fuzz_targets");
     let mut names = Vec::new();
@@ -115,14 +129,43 @@ fn targets(folder: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-fn fuzz(target: &str, programs: &Path, folder: &Path, options: &Options) -> Result<()> {
-    let kept = folder.join("corpus").join(target);
+/// Folders of the inputs of a target: those that are kept, those that were found to be new, and those that made a fault.
+fn inputs(target: &str, folder: &Path) -> Result<[PathBuf; 3]> {
     let work = workspace::target()?.join("fuzz");
-    let (new, found) = (work.join("corpus").join(target), work.join("found").join(target));
-    for folder in [&kept, &new, &found] {
+    let all = [folder.join("corpus").join(target), work.join("corpus").join(target), work.join("found").join(target)];
+    for folder in &all {
         fs::create_dir_all(folder)?;
     }
-    let (seconds, mebibytes) = if target.starts_with("guest_") { LIMITS_OF_GUESTS } else { LIMITS_OF_DISKS };
+    Ok(all)
+}
+
+/// Seconds and MiB that one input of a target may take.
+fn limits(target: &str) -> (u32, u32) {
+    if target.starts_with("guest_") { LIMITS_OF_GUESTS } else { LIMITS_OF_DISKS }
+}
+
+fn mutate(target: &str, programs: &Path, folder: &Path, options: &Options) -> Result<()> {
+    let [kept, new, found] = inputs(target, folder)?;
+    let (seconds, mebibytes) = limits(target);
+    let runs = options.runs.unwrap_or_default().to_string();
+    // Its address space holds all of its memory.
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--as={}", u64::from(mebibytes) << 20)).arg(programs.join("mutate"));
+    command.args([target, &runs, &seconds.to_string()]).args([&found, &kept, &new]);
+    let output = command.output().with_context(|| format!("cannot run {}", command::shown(&command)))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        let end: Vec<&str> = text.lines().rev().take(60).collect();
+        let end: Vec<&str> = end.into_iter().rev().collect();
+        bail!("{}\n{}", end.join("\n"), output.status);
+    }
+    print!("{}", String::from_utf8_lossy(&output.stdout));
+    Ok(())
+}
+
+fn fuzz(target: &str, programs: &Path, folder: &Path, options: &Options) -> Result<()> {
+    let [kept, new, found] = inputs(target, folder)?;
+    let (seconds, mebibytes) = limits(target);
     let mut command = Command::new(programs.join(target));
     command
         .arg(match options.runs {

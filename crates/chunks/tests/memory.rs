@@ -57,13 +57,13 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// A disk that takes its time for each pack.
+/// A disk that takes its time for each pack: more than writers take to fill one, on a machine that does other things too.
 struct SlowBackend(DirBackend);
 
 #[async_trait]
 impl Backend for SlowBackend {
     async fn put(&self, name: &str, parts: Vec<Bytes>) -> Result<()> {
-        tokio::time::sleep(Duration::from_millis(150)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
         self.0.put(name, parts).await
     }
 

@@ -168,6 +168,6 @@ impl Allowance {
 /// The panic hook of the process still runs, so a line may appear in the log of the program.
 pub(crate) fn contain<T>(run: impl FnOnce() -> T) -> Option<T> {
     #[cfg(fuzzing)]
-    let _inside = crate::fuzzing::Contained::new();
+    let _inside = crate::contained::Contained::new();
     catch_unwind(AssertUnwindSafe(run)).ok()
 }

@@ -46,7 +46,7 @@ pub(crate) fn examine(report: &Report, tree: Option<&Tree>, choice: &Choice) -> 
     let is_known = matches!(kind, Some(OsKind::Linux | OsKind::Windows));
     let Some(tree) = tree.filter(|_| is_known) else {
         let text = "No system that can be examined was found on this disk.".to_owned();
-        let findings = vec![Finding { kind: &NO_SYSTEM, text, evidence: Vec::new() }];
+        let findings = vec![Finding { kind: &NO_SYSTEM, action: NO_SYSTEM.action, text, evidence: Vec::new() }];
         return Examination { findings, drafted: BTreeMap::new(), programs: Vec::new() };
     };
     let mut doctor = Doctor::new(tree, report, choice);

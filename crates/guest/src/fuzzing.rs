@@ -4,7 +4,6 @@
 
 mod memory;
 
-use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -13,6 +12,7 @@ use disk::source::Source;
 pub use self::memory::MemoryFiles;
 use crate::budget::Budget;
 use crate::check::{Action, Choice, KINDS, examine};
+pub use crate::contained::is_contained;
 use crate::filesystems::btrfs::Subvolume;
 use crate::filesystems::fat;
 use crate::filesystems::files::{Files, NodeKind};
@@ -32,32 +32,6 @@ const LOOKED_MAX: usize = 40;
 const NAMES_MAX: usize = 12;
 /// What is read of each file.
 const READ: usize = 4 << 10;
-
-thread_local! {
-    static CONTAINED: Cell<u32> = const { Cell::new(0) };
-}
-
-/// Stands while a reader of another crate runs, whose panic is caught.
-pub(crate) struct Contained;
-
-impl Contained {
-    pub(crate) fn new() -> Self {
-        CONTAINED.set(CONTAINED.get() + 1);
-        Self
-    }
-}
-
-impl Drop for Contained {
-    fn drop(&mut self) {
-        CONTAINED.set(CONTAINED.get() - 1);
-    }
-}
-
-/// Returns whether a panic now is caught, and so is no fault of a target.
-#[must_use]
-pub fn is_contained() -> bool {
-    CONTAINED.get() > 0
-}
 
 /// Returns a choice of all that can be repaired.
 #[must_use]
@@ -99,7 +73,9 @@ fn read_all(tree: &Tree) {
                 let read = tree.read_range(&path, 0, READ);
                 assert!(read.map_or(0, |bytes| bytes.len()) <= READ, "{path}: more is read than was asked for");
                 // The end of a long file has another place in its map.
-                let _ = tree.read_range(&path, node.length.saturating_sub(100), READ);
+                if node.length > READ as u64 {
+                    let _ = tree.read_range(&path, node.length - 100, READ);
+                }
             }
             NodeKind::Link => drop((tree.link_target(&path), tree.resolve(&path))),
             _ => {}

@@ -57,7 +57,7 @@ impl Finding {
         json!({
             "id": self.kind.id,
             "severity": self.kind.severity.as_str(),
-            "action": self.kind.action.as_str(),
+            "action": self.action.as_str(),
             "text": self.text,
             "remedy": self.kind.remedy,
             "evidence": evidence.collect::<Vec<_>>(),

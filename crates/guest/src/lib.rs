@@ -15,6 +15,8 @@ mod boot;
 mod browse;
 mod budget;
 mod check;
+#[cfg(fuzzing)]
+mod contained;
 mod contents;
 mod fields;
 mod filesystems;

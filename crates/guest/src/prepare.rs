@@ -21,10 +21,9 @@ use disk::source::Source;
 use self::engines::Work;
 use self::programs::Run;
 use crate::check::{Choice, Finding};
-use crate::plan::{Change, Plan};
+use crate::plan::{self, Change, Plan};
 use crate::programs::Program;
 use crate::vm::Machine;
-use crate::worker::Sandbox;
 use crate::write::Overlay;
 
 /// Bytes that are moved at once from one overlay to another.
@@ -67,23 +66,26 @@ pub fn prepare(disk: Arc<dyn Source>, options: &PrepareOptions) -> Result<Prepar
 /// # Errors
 /// As [`prepare()`].
 pub fn prepare_with(disk: Arc<dyn Source>, options: &PrepareOptions, machine: &Machine) -> Result<Prepared> {
-    prepare_by(&Sandbox::none(), disk, options, machine)
+    prepare_by(&plan::plan, disk, options, machine)
 }
 
-/// Does the same where disks are looked into in `sandbox`.
+/// Examines a disk and plans its repair, as [`plan::plan`] does.
+pub(crate) type Planner<'a> = &'a dyn Fn(Arc<dyn Source>, &Choice) -> Result<Plan>;
+
+/// Does the same with another way of planning.
 pub(crate) fn prepare_by(
-    sandbox: &Sandbox,
+    planner: Planner<'_>,
     disk: Arc<dyn Source>,
     options: &PrepareOptions,
     machine: &Machine,
 ) -> Result<Prepared> {
     let choice = &options.choice;
-    let mut plan = sandbox.plan(Arc::clone(&disk), choice)?;
+    let mut plan = planner(Arc::clone(&disk), choice)?;
     // Each on the one before it.
     let mut layers: Vec<Arc<Overlay>> = Vec::new();
     if let Some(overlay) = engines::replay(&disk, &plan.report, options.now, machine)? {
         layers.push(Arc::new(overlay));
-        plan = sandbox.plan(top(&disk, &layers), choice)?;
+        plan = planner(top(&disk, &layers), choice)?;
     }
     let (mut touched, mut after) = (Touched::default(), plan.findings.clone());
     if let Some(programs) = choice.programs.as_ref().filter(|_| !plan.programs.is_empty()) {
@@ -93,7 +95,7 @@ pub(crate) fn prepare_by(
         let (overlay, changed) = programs::run(&run)?;
         touched = changed;
         layers.push(Arc::new(overlay));
-        let then = sandbox.plan(top(&disk, &layers), choice)?;
+        let then = planner(top(&disk, &layers), choice)?;
         if let Some(program) = then.programs.first() {
             let told =
                 format!("{} ended well, and there is still {}; nothing was kept", program.summary(), program.finding);
@@ -114,7 +116,7 @@ pub(crate) fn prepare_by(
         let work = Work { disk: &base, plan: &plan, record: record.as_deref(), now: options.now, machine };
         engines::apply(&work, &mut overlay)?;
         layers.push(Arc::new(overlay));
-        let again = sandbox.plan(top(&disk, &layers), choice)?;
+        let again = planner(top(&disk, &layers), choice)?;
         if let Some(change) = again.changes.first() {
             let told = format!(
                 "the guest was prepared, and afterwards there is still to {}; nothing was kept",

@@ -129,7 +129,7 @@ impl Sandbox {
     /// # Errors
     /// As there and as [`Sandbox::inspect`].
     pub fn prepare(&self, disk: Arc<dyn Source>, options: &PrepareOptions) -> Result<Prepared> {
-        prepare::prepare_by(self, disk, options, &Machine::default())
+        prepare::prepare_by(&|disk, choice| self.plan(disk, choice), disk, options, &Machine::default())
     }
 
     fn ask<T: Answer>(

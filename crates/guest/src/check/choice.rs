@@ -42,7 +42,7 @@ impl Choice {
 
     /// Returns what prepare does about `kind`: drivers that are supplied are put in, and so are packages; what takes
     /// programs of the guest is repaired where they may be run.
-    fn action(&self, kind: &Kind) -> Action {
+    pub(super) fn action(&self, kind: &Kind) -> Action {
         let is_supplied = self.drivers.is_some() && [VIRTIO_DISK.id, VIRTIO_NET.id].contains(&kind.id);
         let may_run = self.programs.as_ref().is_some_and(|programs| {
             kind.id == INITRAMFS_SEALED.id || (kind.id == CLOUD_INIT_MISSING.id && programs.has_packages())

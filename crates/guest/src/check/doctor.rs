@@ -2,7 +2,7 @@
 
 use super::choice::Choice;
 use super::draft::Draft;
-use super::finding::{Evidence, Finding, Kind};
+use super::finding::{Action, Evidence, Finding, Kind};
 use crate::programs::{Program, Programs};
 use crate::report::Report;
 use crate::text::{clean, visible};
@@ -48,7 +48,8 @@ impl<'g> Doctor<'g> {
         let mut evidence = evidence;
         evidence.truncate(EVIDENCE_MAX);
         // A sentence may have a name of the guest's in it.
-        self.findings.push(Finding { kind, text: visible(&text.into()), evidence });
+        let action = self.choice.action(kind);
+        self.findings.push(Finding { kind, action, text: visible(&text.into()), evidence });
         self.choice.takes(kind)
     }
 
@@ -73,8 +74,24 @@ impl<'g> Doctor<'g> {
         if FOLDERS.iter().any(|folder| self.tree.exists(&format!("{folder}/{name}"))) {
             self.programs.push(program);
         } else {
-            self.tree.note(format!("`{name}`, with which {} would be repaired, is not in the guest.", program.finding));
+            self.leave_because(format!(
+                "`{name}`, with which {} would be repaired, is not in the guest.",
+                program.finding
+            ));
         }
+    }
+
+    /// Leaves what was found last to a person.
+    pub(super) fn leave(&mut self) {
+        if let Some(finding) = self.findings.last_mut() {
+            finding.action = Action::Manual;
+        }
+    }
+
+    /// Does the same, and notes why.
+    pub(super) fn leave_because(&mut self, why: String) {
+        self.leave();
+        self.tree.note(why);
     }
 
     /// Ends the examination.

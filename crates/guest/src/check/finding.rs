@@ -43,7 +43,7 @@ impl fmt::Display for Severity {
 }
 
 /// What prepare does about a finding.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// It is repaired unless one asks not to.
     Automatic,
@@ -95,6 +95,8 @@ pub struct Finding {
     /// Its kind.
     #[serde(serialize_with = "to_id", deserialize_with = "of_id")]
     pub kind: &'static Kind,
+    /// What prepare does about it here: more than usual where it is given what it takes.
+    pub action: Action,
     /// What is the matter here: one sentence.
     pub text: String,
     /// Where it shows, at most 16 places.

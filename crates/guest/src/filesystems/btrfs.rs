@@ -42,7 +42,12 @@ pub(crate) enum Subvolume {
 pub(super) struct Btrfs {
     inner: RefCell<lambutter::Btrfs<Reader>>,
     allowance: Rc<Allowance>,
+    /// What was found last, and where: who reads a file has asked what it is. Each search walks the trees from their roots, and
+    /// each node on the way is checked.
+    last: RefCell<Option<(Vec<u8>, Found)>>,
 }
+
+type Found = (lambutter::Inode, lambutter::Metadata);
 
 impl Btrfs {
     /// Opens `subvolume` of the file system in `window`; an error says why it cannot be read.
@@ -69,7 +74,8 @@ impl Btrfs {
                 lambutter::Btrfs::open_subvol_path(reader, size, Path::from(path.as_str()))
             }
         });
-        Ok(Self { inner: RefCell::new(inner.map_err(|fault| fault.to_string())?), allowance })
+        let inner = RefCell::new(inner.map_err(|fault| fault.to_string())?);
+        Ok(Self { inner, allowance, last: RefCell::default() })
     }
 
     /// Returns the number of the subvolume that is open.
@@ -100,13 +106,19 @@ impl Btrfs {
     }
 
     /// Returns what stands at `path`, with what `lambutter` calls it by.
-    fn find(&self, path: &[u8]) -> std::result::Result<Option<(lambutter::Inode, lambutter::Metadata)>, String> {
+    fn find(&self, path: &[u8]) -> std::result::Result<Option<Found>, String> {
+        if let Some((_, found)) = self.last.borrow().as_ref().filter(|(last, _)| last == path) {
+            return Ok(Some(*found));
+        }
         let found = self.call(|inner| {
             let inode = inner.resolve(Path::new(path).ok_or(lambutter::Error::NotFound)?)?;
             Ok((inode, inner.metadata(&inode)?))
         });
         match found {
-            Ok(found) => Ok(Some(found)),
+            Ok(found) => {
+                *self.last.borrow_mut() = Some((path.to_vec(), found));
+                Ok(Some(found))
+            }
             Err(Fault::Told(lambutter::Error::NotFound)) => Ok(None),
             Err(fault) => Err(fault.to_string()),
         }
@@ -119,10 +131,7 @@ impl Files for Btrfs {
     }
 
     fn stat(&self, path: &[u8]) -> std::result::Result<Option<Node>, String> {
-        let Some((_, found)) = self.find(path)? else { return Ok(None) };
-        let mode = (found.mode & 0xffff) as u16;
-        let kind = NodeKind::of_mode(mode);
-        Ok(Some(Node { kind, length: found.size, mode: mode & 0o7777, uid: found.uid, gid: found.gid }))
+        Ok(self.find(path)?.map(|(_, found)| node(&found)))
     }
 
     fn link(&self, path: &[u8], length: u64) -> std::result::Result<Vec<u8>, String> {
@@ -143,6 +152,16 @@ impl Files for Btrfs {
         Ok(entries.into_iter().take(most).map(|entry| entry.name).collect())
     }
 
+    fn entries(&self, path: &[u8], most: usize) -> std::result::Result<Vec<(Vec<u8>, Node)>, String> {
+        let entries = self.call(|inner| inner.read_dir(Path::new(path).ok_or(lambutter::Error::NotFound)?));
+        let entries = entries.map_err(|fault| fault.to_string())?.into_iter().take(most);
+        let look = |entry: lambutter::DirEntry| {
+            let found = self.call(|inner| inner.metadata(&entry.inode)).ok()?;
+            Some((entry.name, node(&found)))
+        };
+        Ok(entries.filter_map(look).collect())
+    }
+
     fn read(&self, path: &[u8], offset: u64, most: usize) -> std::result::Result<Vec<u8>, String> {
         let (inode, found) = self.find(path)?.ok_or("nothing is there")?;
         let left = usize::try_from(found.size.saturating_sub(offset)).unwrap_or(usize::MAX);
@@ -151,6 +170,11 @@ impl Files for Btrfs {
         bytes.truncate(count.map_err(|fault| fault.to_string())?);
         Ok(bytes)
     }
+}
+
+fn node(found: &lambutter::Metadata) -> Node {
+    let mode = (found.mode & 0xffff) as u16;
+    Node { kind: NodeKind::of_mode(mode), length: found.size, mode: mode & 0o7777, uid: found.uid, gid: found.gid }
 }
 
 /// What the reader crate answered: its own error, or a panic.

@@ -102,6 +102,7 @@ fn escape(value: &mut Value) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::programs::Program;
     use crate::report::{Filesystem, FilesystemKind, Os, OsKind};
 
     fn plan(path: &str, device: &str) -> Plan {
@@ -154,5 +155,18 @@ mod tests {
         let told = report.checked().unwrap();
         assert_eq!(told.os.unwrap().name.unwrap(), "De\\u{1b}[2Jbian");
         assert_eq!(told.filesystems, sound.filesystems);
+    }
+
+    #[test]
+    fn programs_are_few_and_see_file_systems_of_the_disk() {
+        let checked = |at: &str, device: &str, count: usize| {
+            let branch = Branch { at: at.into(), device: device.into(), subvolume: None };
+            let program = Program { finding: "x".into(), arguments: vec!["x".into()], packages: Vec::new() };
+            let programs = vec![program; count];
+            Plan { programs, branches: vec![branch], ..plan("/etc/fstab", "/dev/sda1") }.checked()
+        };
+        assert!(checked("/", "/dev/sda1", 1).is_ok() && checked("/boot/efi", "/dev/sda1", PROGRAMS_MAX).is_ok());
+        assert!(checked("/../x", "/dev/sda1", 1).is_err() && checked("", "/dev/sda1", 1).is_err());
+        assert!(checked("/", "/dev/sdb1", 1).is_err() && checked("/", "/dev/sda1", PROGRAMS_MAX + 1).is_err());
     }
 }

@@ -186,7 +186,7 @@ impl<'b> Flavor<'b> for Bounded<'b> {
 mod tests {
     use super::*;
     use crate::check::KINDS as FINDINGS;
-    use crate::check::{Evidence, Finding};
+    use crate::check::{Action, Evidence, Finding};
 
     #[test]
     fn frames_come_out_as_they_went_in() {
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn findings_go_by_their_ids_and_unknown_ones_are_refused() {
         let evidence = vec![Evidence { path: "/etc/fstab".into(), line: Some(3), value: None }];
-        let finding = Finding { kind: FINDINGS[1], text: "it is so".into(), evidence };
+        let finding = Finding { kind: FINDINGS[1], action: Action::Automatic, text: "it is so".into(), evidence };
         let bytes = encode(&finding).unwrap();
         assert_eq!(decode::<Finding>(&bytes).unwrap(), finding);
         assert!(decode::<Finding>(&bytes[..bytes.len() - 1]).is_err());

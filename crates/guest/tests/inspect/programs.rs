@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use guest::{
-    Browser, Choice, InitramfsEntry, Machine, PrepareOptions, Prepared, Programs, Touch, compare, initramfs_segment,
-    plan, prepare, prepare_with,
+    Action, Browser, Choice, InitramfsEntry, Machine, PrepareOptions, Prepared, Programs, Touch, compare,
+    initramfs_segment, plan, prepare, prepare_with,
 };
 
 use crate::check::{Files, UUID, ids, without_cloud_init};
@@ -209,18 +209,22 @@ fn programs_run_only_where_they_may_and_are_there() {
         plan(Arc::new(Memory(disk(files))), &Choice { programs, ..Choice::default() }).unwrap()
     };
     let files = guest("exit 0\n");
-    assert!(planned(&files, None).programs.is_empty());
+    let action = |plan: &guest::Plan| {
+        plan.findings.iter().find(|found| found.kind.id == "cloud-init-missing").map(|found| found.action)
+    };
+    assert!(planned(&files, None).programs.is_empty() && action(&planned(&files, None)) == Some(Action::Manual));
     assert!(planned(&files, Some(Programs::default())).programs.is_empty());
     let folder = packages();
     let supplied = Programs::with_packages(folder.path()).unwrap();
-    assert_eq!(planned(&files, Some(supplied.clone())).programs.len(), 1);
+    let plan = planned(&files, Some(supplied.clone()));
+    assert_eq!((plan.programs.len(), action(&plan)), (1, Some(Action::Automatic)));
     // Nothing is run for a guest for which there is no package, and that is told.
     let mut fedora = files.clone();
     fedora.remove("var/lib/dpkg/status");
     fedora.insert("usr/lib/sysimage/rpm/rpmdb.sqlite".into(), String::new());
     fedora.insert("etc/os-release".into(), "ID=fedora\nVERSION_ID=40\n".into());
     let plan = planned(&fedora, Some(supplied));
-    assert!(plan.programs.is_empty());
+    assert!(plan.programs.is_empty() && action(&plan) == Some(Action::Manual));
     assert!(plan.report.notes.iter().any(|note| note.contains("fedora-40")), "{:#?}", plan.report.notes);
 }
 

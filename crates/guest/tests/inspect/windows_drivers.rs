@@ -7,8 +7,8 @@ use std::sync::Arc;
 use disk::error::ErrorKind;
 use disk::source::Source;
 use guest::{
-    Browser, Change, Choice, Drivers, Machine, Plan, PrepareOptions, Prepared, Report, VirtioWin, compare, inspect,
-    plan, prepare, prepare_with,
+    Action, Browser, Change, Choice, Drivers, Finding, Machine, Plan, PrepareOptions, Prepared, Report, VirtioWin,
+    compare, inspect, plan, prepare, prepare_with,
 };
 
 use crate::disks::{MIB, Memory, Node, iso, tool};
@@ -101,8 +101,12 @@ fn planned(disk: &[u8], drivers: Drivers) -> Plan {
     plan(Arc::new(Memory(disk.to_vec())), &choice(drivers)).unwrap()
 }
 
+fn finding<'p>(plan: &'p Plan, id: &str) -> &'p Finding {
+    plan.findings.iter().find(|found| found.kind.id == id).unwrap_or_else(|| panic!("{id}: {:#?}", plan.findings))
+}
+
 fn text_of<'p>(plan: &'p Plan, id: &str) -> &'p str {
-    &plan.findings.iter().find(|found| found.kind.id == id).unwrap_or_else(|| panic!("{id}: {:#?}", plan.findings)).text
+    &finding(plan, id).text
 }
 
 fn paths(changes: &[Change]) -> Vec<&str> {
@@ -163,6 +167,9 @@ fn no_driver_of_scsi_without_that_of_disks() {
     let told = text_of(&plan, "windows-lacks-viostor");
     assert!(told.contains("virtio-win has no viostor") && !told.contains("is put in"), "{told}");
     assert!(text_of(&plan, "windows-lacks-netkvm").contains("netkvm is put in from NetKVM/2k19/amd64"));
+    // Whoever reads it is told who acts.
+    let actions = ["windows-lacks-viostor", "windows-lacks-netkvm"].map(|id| finding(&plan, id).action);
+    assert_eq!(actions, [Action::Manual, Action::Automatic]);
     assert!(!paths(&plan.changes).iter().any(|path| path.contains("vioscsi")), "{:#?}", paths(&plan.changes));
 }
 

@@ -45,7 +45,7 @@ fn install(doctor: &mut Doctor<'_>) {
     let Some((programs, os)) = doctor.programs().zip(doctor.report.os.as_ref()) else { return };
     match programs.install(&CLOUD_INIT_MISSING, "cloud-init", os) {
         Ok(program) => doctor.run(program),
-        Err(why) => doctor.tree.note(why),
+        Err(why) => doctor.leave_because(why),
     }
 }
 

@@ -46,7 +46,9 @@ pub(super) fn supplied(doctor: &Doctor<'_>, names: &[&str]) -> String {
 
 /// Puts in the drivers of disks, those that were supplied: that of virtio disks has to be among them.
 pub(super) fn add_disk_drivers(doctor: &mut Doctor<'_>, hive: &Hive<'_>, software: Option<&Hive<'_>>) {
-    let Some(drivers) = doctor.drivers().filter(|drivers| drivers.package(VIRTIO[0]).is_some()) else { return };
+    let Some(drivers) = doctor.drivers().filter(|drivers| drivers.package(VIRTIO[0]).is_some()) else {
+        return doctor.leave();
+    };
     for package in VIRTIO.iter().filter_map(|name| drivers.package(name)) {
         let Some(program) = package.program() else { continue };
         put(doctor, &format!("/Windows/System32/drivers/{}.sys", package.name), program);
@@ -63,7 +65,7 @@ pub(super) fn add_disk_drivers(doctor: &mut Doctor<'_>, hive: &Hive<'_>, softwar
 
 /// Puts the driver called `name` where Windows looks for drivers of new devices.
 pub(super) fn add_for_new_devices(doctor: &mut Doctor<'_>, software: Option<&Hive<'_>>, name: &str) {
-    let Some(package) = doctor.drivers().and_then(|drivers| drivers.package(name)) else { return };
+    let Some(package) = doctor.drivers().and_then(|drivers| drivers.package(name)) else { return doctor.leave() };
     let Some(software) = software else { return };
     for (name, bytes) in &package.files {
         put(doctor, &format!("{FOLDER}/{name}"), bytes);

@@ -26,7 +26,7 @@ pub(super) fn run(doctor: &mut Doctor<'_>, kernel: &Kernel, initramfs: &Initramf
         Some("mkinitfs") => return make_for_alpine(doctor, version, path),
         other => {
             let maker = other.unwrap_or("what made it, which is not known,");
-            doctor.tree.note(format!("{path} is not made anew: {maker} is not run by prepare."));
+            doctor.leave_because(format!("{path} is not made anew: {maker} is not run by prepare."));
             return;
         }
     };
