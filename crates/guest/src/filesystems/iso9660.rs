@@ -47,10 +47,10 @@ impl Iso9660 {
         let mut opened = Self { window: window.clone(), block, root, rock_ridge: None };
         let first = opened.sector(opened.root.start)?;
         // SUSP, 5.3: the first entry of the root folder, which is itself, tells that there is more, and where.
-        opened.rock_ridge = system_use(&first).filter(|more| stands_at(more, 0, b"SP\x07\x01\xbe\xef")).map(|more| {
-            // A disc made elsewhere than by common tools may skip bytes on each name.
-            usize::from(more[6])
-        });
+        // A disc made elsewhere than by common tools may skip bytes on each name.
+        opened.rock_ridge = system_use(&first)
+            .filter(|more| stands_at(more, 0, b"SP\x07\x01\xbe\xef"))
+            .and_then(|more| more.get(6).map(|skip| usize::from(*skip)));
         Ok(opened)
     }
 
