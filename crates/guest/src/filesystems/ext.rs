@@ -43,6 +43,7 @@ struct Superblock {
     block_size: u64,
     blocks: u64,
     blocks_free: u64,
+    /// As the crate counts them: the upper half of the number of blocks counts for it on every file system.
     groups: u64,
     group_size: u64,
     inode_size: u64,
@@ -68,7 +69,7 @@ impl Superblock {
             block_size,
             blocks,
             blocks_free: wide(12, 0x158),
-            groups: blocks.div_ceil(per_group),
+            groups: (u64::from(le32(bytes, 4)) | u64::from(le32(bytes, 0x150)) << 32).div_ceil(per_group),
             group_size: if is_wide { le16(bytes, 0xfe).into() } else { 32 },
             inode_size: le16(bytes, 0x58).into(),
             inodes_per_group: le32(bytes, 40),

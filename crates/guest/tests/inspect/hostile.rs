@@ -107,6 +107,16 @@ fn the_end_of_a_file_of_holes_is_told_to_be_too_far() {
 }
 
 #[test]
+fn blocks_that_an_old_file_system_does_not_count_are_not_held() {
+    let mut disk = ext(8, &["-t", "ext2"], &[("etc/os-release", text("ID=debian\n"))]);
+    // The upper half of their number, which counts with 64 bits only.
+    disk[1024 + 0x150..1024 + 0x152].copy_from_slice(&[0xff; 2]);
+    let report = in_time(disk);
+    assert_note(&report, "block groups");
+    assert_eq!(report.os, None);
+}
+
+#[test]
 fn escape_sequences_do_not_reach_the_terminal() {
     let report = report(ext(
         8,
