@@ -17,6 +17,7 @@ use crate::prepare::{RECORD, bytes, options};
 
 /// Where Debian has a shell that needs nothing, from busybox-static.
 const BUSYBOX: &str = "/bin/busybox";
+const RELABEL: &str = "/.autorelabel";
 const VERSION: &str = "6.1.0-18-amd64";
 
 /// A Debian without cloud-init in which `dpkg` is a script for the shell, and tells what is done in it in `/told`.
@@ -30,6 +31,7 @@ fn guest(dpkg: &str) -> Files {
         ("run/", ""),
         ("tmp/", ""),
         ("var/log/", ""),
+        ("etc/selinux/config", "# why\nSELINUX=permissive\n"),
         ("home/ana/notes", "stays\n"),
         ("home/ana/old", "goes\n"),
     ])
@@ -167,12 +169,13 @@ fn programs_run_in_a_cage_and_all_they_did_is_told() {
     assert!(ids(&done.plan).contains(&"cloud-init-missing"), "it tells what was found before");
     assert!(done.after.iter().all(|finding| finding.kind.id != "cloud-init-missing"), "{:#?}", done.after);
 
-    // All that differs was told.
+    // All that differs was told, but the wish for labels, which no policy gave here.
+    assert_eq!(read(&after, RELABEL), "");
     let [old, new] = [&before, &after].map(|disk| Browser::open(Arc::new(Memory(disk.clone()))).unwrap());
     let differ: Vec<String> =
         compare(&old, &new).unwrap().into_iter().map(|found| found.before.or(found.after).unwrap().path).collect();
     let mut told: Vec<String> =
-        done.touched.paths.iter().map(|(_, path)| path.clone()).chain([RECORD.into()]).collect();
+        done.touched.paths.iter().map(|(_, path)| path.clone()).chain([RECORD.into(), RELABEL.into()]).collect();
     told.sort();
     assert_eq!(differ, told);
 
