@@ -91,7 +91,7 @@ fn main() {
         ("guest_disk", 3),
         ("guest_ext", 3),
         ("guest_xfs", 3),
-        ("guest_btrfs", 2),
+        ("guest_btrfs", 3),
         ("guest_fat", 3),
         ("guest_ntfs", 1),
         ("guest_iso", 2),
@@ -168,7 +168,9 @@ fn filesystems_of_linux() {
     keep("xfs4", &xfs(16, &["-m", "crc=0"], &nodes));
     keep("xfs5", &xfs(16, &["-m", "crc=1"], &nodes));
     keep("btrfs", &btrfs(16, &["--mixed"], &nodes));
-    for (name, fixture) in [("xfs-log", "xfs-dirty"), ("btrfs-subvolumes", "btrfs-suse")] {
+    for (name, fixture) in
+        [("xfs-log", "xfs-dirty"), ("btrfs-subvolumes", "btrfs-suse"), ("btrfs-packed", "btrfs-packed")]
+    {
         let packed = fs::read(format!("../crates/guest/tests/inspect/fixtures/{fixture}.zst")).unwrap();
         keep(name, &zstd::decode_all(&*packed).unwrap());
     }

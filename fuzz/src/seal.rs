@@ -6,20 +6,6 @@ use crate::damaged::Damaged;
 /// Leaves all as it is.
 pub fn nothing(_: &mut Damaged) {}
 
-/// Seals the superblock and the nodes of a btrfs with nodes of 4 KiB, whose sum stands before all that it covers.
-pub fn btrfs(disk: &mut Damaged) {
-    const BLOCK: usize = 4096;
-    const SUPERBLOCK: usize = 64 << 10;
-    let id = disk.sound_part(SUPERBLOCK + 32, 16);
-    for at in damaged(disk, BLOCK) {
-        let block = disk.part(at, BLOCK);
-        // File contents have no checksum in front of them.
-        if block.get(32..48) == Some(&id) {
-            disk.patches.push((at, crc32c(&block[32..]).to_le_bytes().to_vec()));
-        }
-    }
-}
-
 /// Seals what XFS version 5 has in sectors of 512 bytes, inodes of as many, and blocks of 4 KiB.
 pub fn xfs(disk: &mut Damaged) {
     const SECTORS: [(&[u8], usize); 5] = [(b"XFSB", 224), (b"XAGF", 216), (b"XAGI", 312), (b"XAFL", 32), (b"IN", 100)];

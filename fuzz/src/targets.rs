@@ -41,7 +41,7 @@ const TARGETS: &[(&str, Target)] = &[
 
 /// btrfs, damaged.
 pub fn guest_btrfs(data: &[u8]) {
-    guests::read(sound!("btrfs", "btrfs-subvolumes"), seal::btrfs, data)
+    guests::read(sound!("btrfs", "btrfs-subvolumes", "btrfs-packed"), seal::nothing, data)
 }
 
 /// Whole disks with partitions, volumes and a guest, damaged: inspected, examined and prepared.

@@ -49,7 +49,7 @@ pub fn read_filesystem(disk: Arc<dyn Source>) {
         FilesystemKind::Ntfs => drop(Ntfs::open(&window).map(|ntfs| ntfs.state().is_ok())),
         _ => {}
     }
-    let others = subvolumes(&window, found.kind, DEVICE);
+    let others = subvolumes(&window, found.kind);
     for subvolume in [Subvolume::Default].into_iter().chain(others).take(4) {
         if let Ok(opened) = open(&window, found.kind, DEVICE, &subvolume) {
             read_all(&Tree::new(opened.files, DEVICE, Rc::clone(window.budget())));

@@ -9,6 +9,7 @@
 pub(crate) mod cpio;
 mod input;
 mod lz4;
+mod lzo;
 pub(crate) mod survey;
 pub(crate) mod unpack;
 pub(crate) mod write;

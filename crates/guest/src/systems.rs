@@ -94,7 +94,7 @@ fn roots_in(at: usize, content: &Content, filesystem: &Filesystem, opened: &Open
         }
     };
     add(Opened { files: Rc::clone(&opened.files), subvolume: opened.subvolume });
-    for subvolume in subvolumes(&content.window, *kind, device) {
+    for subvolume in subvolumes(&content.window, *kind) {
         open(&content.window, *kind, device, &subvolume).into_iter().for_each(&mut add);
     }
     if all.len() < 2 {

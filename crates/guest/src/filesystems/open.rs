@@ -54,9 +54,9 @@ pub(crate) fn open(
 }
 
 /// Returns the subvolumes at the top of a file system; none where it has none, or cannot be read.
-pub(crate) fn subvolumes(window: &Window, kind: FilesystemKind, device: &str) -> Vec<Subvolume> {
+pub(crate) fn subvolumes(window: &Window, kind: FilesystemKind) -> Vec<Subvolume> {
     if kind != FilesystemKind::Btrfs {
         return Vec::new();
     }
-    Btrfs::at_top(window, device).unwrap_or_default().into_iter().map(Subvolume::Number).collect()
+    Btrfs::at_top(window).unwrap_or_default().into_iter().map(Subvolume::Number).collect()
 }

@@ -9,6 +9,7 @@ use liblzma::stream::Stream;
 
 use super::input::{Ahead, Input};
 use super::lz4::Lz4;
+use super::lzo::Lzo;
 use crate::pieces::Pieces;
 
 /// Most bytes that come out of all segments of a file.
@@ -88,7 +89,7 @@ impl<'a> Unpacked<'a> {
                 decoder.window_log_max(ZSTD_WINDOW_LOG)?;
                 Box::new(decoder)
             }
-            Compression::Lzo => return Err(io::Error::other("it is compressed by lzop, which is not unpacked here")),
+            Compression::Lzo => Box::new(Lzo::new(input)?),
         };
         Ok(Self { decoder, file, left, held: Vec::new(), taken: 0 })
     }

@@ -2,6 +2,7 @@
 //!
 //! A missing tool fails its test with the name of the Debian package that has it.
 
+mod btrfs;
 mod check;
 mod command_lines;
 mod disks;
