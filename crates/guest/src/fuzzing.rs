@@ -148,10 +148,7 @@ fn apply(files: &mut MemoryFiles, change: &Change) -> bool {
         (_, State::Values(values)) => {
             let held = files.content(&change.path).unwrap_or_default();
             let Ok(mut editor) = Editor::open(held.to_vec(), "HIVE", 0) else { return false };
-            let set = |value: &crate::registry::ValueChange| {
-                editor.set_value(&value.key, &value.name, value.after.kind, &value.after.bytes).is_ok()
-            };
-            if !values.iter().all(set) {
+            if editor.apply(values).is_err() {
                 return false;
             }
             files.put(&change.path, &editor.finish().bytes);

@@ -103,10 +103,7 @@ impl NtfsWriter {
         let (length, sha256) = (hive.len(), Sha256::digest(&hive).into());
         let time = now.saturating_add(EPOCH).saturating_mul(10_000_000);
         let mut editor = Editor::open(hive, &hive_name(path), time)?;
-        for value in values {
-            editor.create_key(&value.key)?;
-            editor.set_value(&value.key, &value.name, value.after.kind, &value.after.bytes)?;
-        }
+        editor.apply(values)?;
         Ok(Edited { length, sha256, extents, changed: editor.finish() })
     }
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use disk::error::ErrorKind;
-use guest::registry::{Changed, Editor, Hive, Key, ValueKind};
+use guest::registry::{Changed, Editor, Hive, Key, ValueChange, ValueData, ValueKind};
 
 use crate::hives::{empty, export, merge, regedit, stamp};
 use crate::mutation::Random;
@@ -361,6 +361,28 @@ fn loops_end() {
     assert!(Hive::open(&over).unwrap().key("Select").unwrap().is_some());
     assert!(Editor::open(over, "X", 0).err().unwrap().to_string().contains("is broken"));
     assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+}
+
+/// Two keys have one list of values: what is set in the one is set in the other.
+#[test]
+fn values_in_one_cell_are_not_set_to_two_things() {
+    let text = "[Services\\First]\n\"Start\"=dword:00000003\n[Services\\Second]\n\"Start\"=dword:00000003\n";
+    let mut hive = merge(&empty(5), &regedit(text));
+    // The name stands 76 bytes into the key, the address of the list 40.
+    let list = |hive: &[u8], name: &[u8]| hive.windows(name.len()).position(|found| found == name).unwrap() - 76 + 40;
+    let (first, second) = (list(&hive, b"First"), list(&hive, b"Second"));
+    let change = |key: &str, number| ValueChange {
+        key: format!("Services\\{key}"),
+        name: "Start".to_owned(),
+        before: None,
+        after: ValueData::dword(number),
+    };
+    let changes = [change("First", 2), change("Second", 4)];
+    editor(&hive).apply(&changes).unwrap();
+    hive.copy_within(first..first + 4, second);
+    editor(&hive).apply(&changes[..1]).unwrap();
+    let refused = editor(&hive).apply(&changes).unwrap_err().to_string();
+    assert_eq!(refused, r"cells of HKLM\SYSTEM lie over each other");
 }
 
 /// Reads all that can be reached in a few levels, as far as the hive lets it.
