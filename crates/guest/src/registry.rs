@@ -11,6 +11,7 @@ mod editor;
 mod hive;
 mod log;
 mod names;
+mod sharing;
 mod space;
 mod subkeys;
 mod value;

@@ -6,6 +6,7 @@ use disk::error::{Error, ErrorKind, Result};
 
 use super::change::ValueChange;
 use super::hive::{Hive, Key};
+use super::sharing::{is_any_shared, touched};
 use super::space::Space;
 use super::value::{Value, ValueKind};
 use super::{NOTHING, SEGMENT, base, key_field, names, subkeys, value_field};
@@ -81,28 +82,29 @@ impl Editor {
         }
         self.space.raise32(at, key_field::DATA_MAX, data.len())?;
         self.touch(at)?;
-        let after = shown(&self.must_hold(path, name, kind, data)?);
+        let hive = Hive::open(self.space.bytes())?;
+        let new = self.must_find(hive, path)?.value(name)?;
+        let new = new.filter(|new| new.kind() == kind && new.data().is_ok_and(|found| found == data));
+        let after = shown(&new.ok_or_else(|| self.broken())?);
         self.told.push(format!("{} {}: {before} -> {after}", self.path(path), label(name)));
         Ok(())
     }
 
     /// Makes `changes`, and the keys that they need.
     pub fn apply(&mut self, changes: &[ValueChange]) -> Result<()> {
+        let hive = Hive::open(self.space.bytes())?;
+        if is_any_shared(&self.space, hive.root()?.at(), &touched(hive, changes)?) {
+            return Err(self.broken());
+        }
         for change in changes {
             self.create_key(&change.key)?;
             self.set_value(&change.key, &change.name, change.after.kind, &change.after.bytes)?;
         }
-        // Two of them may be one cell, in a hive that no Windows made.
-        for ValueChange { key, name, after, .. } in changes {
-            self.must_hold(key, name, after.kind, &after.bytes)?;
-        }
         Ok(())
     }
 
-    fn must_hold(&self, path: &str, name: &str, kind: ValueKind, data: &[u8]) -> Result<Value<'_>> {
-        let value = self.must_find(Hive::open(self.space.bytes())?, path)?.value(name)?;
-        let value = value.filter(|value| value.kind() == kind && value.data().is_ok_and(|found| found == data));
-        value.ok_or_else(|| Error::corrupt(format!("cells of {} lie over each other", self.name)))
+    fn broken(&self) -> Error {
+        Error::corrupt(format!("cells of {} lie over each other", self.name))
     }
 
     /// Makes the key at `path`, and those above it that are missing.

@@ -167,6 +167,14 @@ impl<'h> Key<'h> {
         Ok(found.find(|key| names::compare(key.units(), name.encode_utf16()).is_eq()))
     }
 
+    /// Returns the cells that list what is below it and in it.
+    pub(super) fn lists(&self) -> Vec<u32> {
+        let keys = self.subkey_list();
+        let head = keys.and_then(|list| self.hive.cell(list).ok()).filter(|cell| cell.starts_with(b"ri"));
+        let below = head.into_iter().flat_map(|cell| entries(cell, 4));
+        keys.into_iter().chain(below).chain(self.value_list()).collect()
+    }
+
     pub(super) fn subkey_list(&self) -> Option<u32> {
         let list = le32(self.cell, key_field::SUBKEY_LIST);
         (le32(self.cell, key_field::SUBKEYS) != 0 && list != NOTHING).then_some(list)
@@ -184,9 +192,14 @@ impl<'h> Key<'h> {
     }
 
     fn value_cells(&self) -> Result<impl Iterator<Item = u32> + use<'h>> {
-        let (count, at) = (le32(self.cell, key_field::VALUES), le32(self.cell, key_field::VALUE_LIST));
-        let list = if count == 0 || at == NOTHING { &[][..] } else { self.hive.cell(at)? };
+        let count = le32(self.cell, key_field::VALUES) as usize;
+        let list = self.value_list().map_or(Ok(&[][..]), |at| self.hive.cell(at))?;
         // The list ends with its cell, whatever the count says.
-        Ok(list.chunks_exact(4).take(VALUES_MAX.min(count as usize)).map(|entry| le32(entry, 0)))
+        Ok(list.chunks_exact(4).take(VALUES_MAX.min(count)).map(|entry| le32(entry, 0)))
+    }
+
+    fn value_list(&self) -> Option<u32> {
+        let list = le32(self.cell, key_field::VALUE_LIST);
+        (le32(self.cell, key_field::VALUES) != 0 && list != NOTHING).then_some(list)
     }
 }

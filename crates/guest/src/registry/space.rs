@@ -67,6 +67,11 @@ impl Space {
         Ok(())
     }
 
+    /// Returns how many cells are in use.
+    pub(super) fn count(&self) -> usize {
+        self.used.len()
+    }
+
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
