@@ -139,9 +139,9 @@ fn micro_vm_changes_the_subvolume_that_is_the_root() {
     fs::create_dir(&at).unwrap();
     let (image, at) = (image.to_str().unwrap(), at.to_str().unwrap());
     let script = format!(
-        "mount -o loop {image} {at} && cd {at} && mv @ old && btrfs -q subvolume create @ && btrfs -q subvolume create @home && \
-         cp -a old/. @/ && rm -rf old && mkdir @home/ana && echo stays > @home/ana/kept && chmod 600 @/etc/fstab && \
-         setfattr -n security.selinux -v etc_t @/etc/fstab; cd / && umount {at}"
+        "mount -o loop {image} {at}; trap 'cd / && umount {at}' EXIT; cd {at}; mv @ old; btrfs -q subvolume create @; \
+         btrfs -q subvolume create @home; cp -a old/. @/; rm -rf old; mkdir @home/ana; echo stays > @home/ana/kept; \
+         chmod 600 @/etc/fstab; setfattr -n security.selinux -v etc_t @/etc/fstab"
     );
     if !is_root() {
         return;
