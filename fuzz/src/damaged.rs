@@ -103,13 +103,6 @@ impl Damaged {
         part
     }
 
-    /// Copies a part of the file as it was.
-    pub fn sound_part(&self, at: usize, length: usize) -> Vec<u8> {
-        let mut part = vec![0; length];
-        self.sound.read(&mut part, at);
-        part
-    }
-
     fn lay(&self, part: &mut [u8], start: usize) {
         let end = start + part.len();
         for (at, bytes) in &self.patches {

@@ -13,8 +13,8 @@ const STRIPE: usize = 32;
 const RAID0: u64 = 1 << 3;
 const RAID10: u64 = 1 << 6;
 const RAID56: u64 = 1 << 7 | 1 << 8;
-/// Most stripes of all chunks together: a device of 16 TiB has some ten thousand.
-const STRIPES_MAX: usize = 1 << 20;
+/// Most stripes of all chunks together: a device of 16 TiB has some ten thousand, and each open subvolume its own map.
+const STRIPES_MAX: usize = 1 << 16;
 
 /// All chunks by address.
 #[derive(Debug, Default)]
