@@ -48,6 +48,13 @@ impl Proxy {
         *self.target.lock().unwrap() = host(address);
     }
 
+    /// Whether every client has gone and all that it sent is passed on.
+    #[must_use]
+    pub fn is_quiet(&self) -> bool {
+        // One is held here, one by the thread that listens, and one for each connection.
+        Arc::strong_count(&self.sent) == 2
+    }
+
     /// Returns how many bytes clients have sent.
     #[must_use]
     pub fn sent(&self) -> u64 {

@@ -12,13 +12,12 @@ type Check = fn() -> Result<Outcome>;
 
 /// Every check runs, even after one has failed, so that one run shows all there is to mend.
 fn run_all() -> Vec<(&'static str, Outcome)> {
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 6] = [
         ("lock file", lock_file),
         ("format", || cargo(&["fmt", "--all", "--check"])),
         ("house rules", house_rules),
         ("lints", || cargo(&["clippy", "--locked", "--workspace", "--all-targets", "--", "--deny", "warnings"])),
         ("documentation", documentation),
-        ("documentation tests", documentation_tests),
         ("licences and bans", licences),
     ];
     checks.map(|(name, check)| (name, timed(name, check))).into()
@@ -92,12 +91,6 @@ fn documentation() -> Result<Outcome> {
     let mut command = workspace::cargo();
     command.env("RUSTDOCFLAGS", "--deny warnings");
     run_command(command.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]))
-}
-
-/// Examples in the documentation, which nextest does not run; most crates have none, so only a failure is shown.
-fn documentation_tests() -> Result<Outcome> {
-    capture(workspace::cargo().args(["test", "--locked", "--quiet", "--workspace", "--doc"]))?;
-    Ok(Outcome::Passed)
 }
 
 fn licences() -> Result<Outcome> {

@@ -18,9 +18,9 @@ impl Moto {
     #[must_use]
     pub fn start() -> Self {
         let folder = tempfile::Builder::new().prefix("molde-moto-").tempdir().unwrap();
-        let (port, program) = (free_port(), clients().join("bin/moto_server"));
+        let (port, program) = (free_port(), clients().join("bin/python"));
         assert!(program.exists(), "`{}` is not there: run `cargo xtask clients` first", program.display());
-        let mut moto = command(program, ["-H", "127.0.0.1", "-p"]);
+        let mut moto = command(program, ["-c", include_str!("moto.py"), "-H", "127.0.0.1", "-p"]);
         let mut process = Process::start("moto", folder.path(), moto.arg(port.to_string()));
         process.wait_until_listening(port);
         Self { process, port, _folder: folder }

@@ -80,6 +80,8 @@ impl Bench {
     /// Puts again, and checks that what had arrived was not sent again and that the object is whole.
     #[track_caller]
     fn put_the_rest(&self, kept: u64) {
+        // What the client that ended had sent may still be on its way.
+        wait_for("the connections end", || (self.api.is_quiet() && self.s3.is_quiet()).then_some(()));
         let first = self.sent();
         assert!(first < self.length, "the put was broken off after it had sent everything");
         run(&mut self.put()).ok();

@@ -15,6 +15,9 @@ const NOWHERE: [(&str, &str); 3] = [
     (concat!("#[ig", "nore"), "assert what is so today, and say why"),
 ];
 
+/// What an example in a comment may be written in.
+const FORMS: [&str; 3] = ["text", "toml", "console"];
+
 /// A call that has one door, and the folders or files behind it.
 struct Door {
     calls: &'static [&'static str],
@@ -53,7 +56,7 @@ const DOORS: [Door; 4] = [
 
 /// Every breach in one file.
 pub(super) fn check(source: &Source<'_>) -> Vec<String> {
-    [opening(source), length(source), doors(source), nowhere(source), dialects(source)].concat()
+    [opening(source), length(source), doors(source), nowhere(source), examples(source), dialects(source)].concat()
 }
 
 fn opening(source: &Source<'_>) -> Vec<String> {
@@ -89,6 +92,24 @@ fn nowhere(source: &Source<'_>) -> Vec<String> {
         NOWHERE.iter().filter(move |(word, _)| line.contains(word)).map(move |(word, reason)| (number, word, reason))
     });
     breaches.map(|(number, word, reason)| format!("{}:{number}: `{word}`: {reason}", source.path)).collect()
+}
+
+/// Nothing runs Rust that stands in a comment, so what rustdoc would take for Rust is refused.
+fn examples(source: &Source<'_>) -> Vec<String> {
+    let mut is_open = false;
+    let mut breaches = Vec::new();
+    for (at, line) in source.text.lines().enumerate() {
+        let line = line.trim_start();
+        let comment = line.strip_prefix("//!").or_else(|| line.strip_prefix("///"));
+        let Some(language) = comment.and_then(|comment| comment.trim_start().strip_prefix("```")) else { continue };
+        if !is_open && !FORMS.contains(&language) {
+            let path = source.path;
+            let known = FORMS.join(", ");
+            breaches.push(format!("{path}:{}: an example that nothing runs: make it a test, or of {known}", at + 1));
+        }
+        is_open = !is_open;
+    }
+    breaches
 }
 
 fn dialects(source: &Source<'_>) -> Vec<String> {
@@ -195,6 +216,14 @@ mod tests {
         }
         let ignored = format!("//! A.\n#[cfg(test)]\nmod tests {{\n    #[{}]\n}}\n", "ignore = \"slow\"");
         expect("crates/x/src/a.rs", &ignored, &["assert what is so"]);
+    }
+
+    #[test]
+    fn an_example_is_a_test_or_no_rust() {
+        let words = &["an example that nothing runs"];
+        expect("crates/x/src/a.rs", "//! A.\n//! ```text\n//! a -> b\n//! ```\n", &[]);
+        expect("crates/x/src/a.rs", "//! A.\n    /// ```\n    /// a();\n    /// ```\n", words);
+        expect("crates/x/src/a.rs", "//! A.\n///```rust,no_run\n/// a();\n/// ```\n", words);
     }
 
     #[test]

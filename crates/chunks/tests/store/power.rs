@@ -61,10 +61,16 @@ struct Body {
     synced: usize,
 }
 
+/// A folder for a disk, in memory where that can be: what survives is decided here, and thousands of files are made.
+fn folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
 impl Disk {
     /// Makes an empty disk.
     pub(crate) fn new(ignores_folders: Ignores, ignores_files: bool) -> Arc<Self> {
-        Self::with(tempfile::tempdir().unwrap(), ignores_folders, ignores_files)
+        Self::with(folder(), ignores_folders, ignores_files)
     }
 
     /// Everything that lies in `top` is durable.
@@ -89,7 +95,7 @@ impl Disk {
 
     /// Returns the disk as it may be found when the power is cut now.
     pub(crate) fn cut(&self, seed: u64) -> Arc<Self> {
-        let (state, mut dice, top) = (self.state(), Dice::new(seed), tempfile::tempdir().unwrap());
+        let (state, mut dice, top) = (self.state(), Dice::new(seed), folder());
         self.left.store(0, Ordering::SeqCst);
         let luck = Luck::of(seed);
         let mut names = state.durable.clone();
