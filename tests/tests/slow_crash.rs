@@ -3,7 +3,7 @@
 #[path = "crash/rounds.rs"]
 mod rounds;
 
-const ROUNDS: u64 = 80;
+const ROUNDS: u64 = 40;
 
 #[test]
 fn kills_at_many_random_moments() {

@@ -12,6 +12,8 @@ use crate::command::{self, find};
 use crate::{clients, guests, packages, peers, workspace};
 
 const SLOW: &str = "slow_";
+/// The examples that tests start as processes of their own.
+const EXAMPLES: [&str; 2] = ["boot", "worker"];
 
 /// Runs every test but the slow ones.
 pub(crate) fn run() -> Result<()> {
@@ -66,7 +68,9 @@ impl Environment {
 fn prepare() -> Result<Environment> {
     packages::ensure(&packages::TESTS)?;
     let clients = clients::install()?;
-    command::run(workspace::cargo().args(["build", "--locked", "--workspace", "--bins", "--tests", "--examples"]))?;
+    let mut build = workspace::cargo();
+    build.args(["build", "--locked", "--workspace", "--bins", "--tests"]);
+    command::run(build.args(EXAMPLES.iter().flat_map(|example| ["--example", example])))?;
     let target = workspace::target()?;
     Ok(Environment { binary: target.join("debug/molde"), clients, peers: target.join("peers") })
 }
