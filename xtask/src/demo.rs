@@ -31,7 +31,7 @@ const SERVER: &str = "demo";
 /// How long one command of the binary may take.
 const COMMAND_WITHIN: Duration = Duration::from_secs(600);
 /// How long the guest may take from power-on to the end of cloud-init, on an emulated processor.
-const BOOT_WITHIN: Duration = Duration::from_secs(240);
+const BOOT_WITHIN: Duration = Duration::from_secs(480);
 
 /// Walks every step with `binary`, or with one that is built first; with `exit` it leaves at once, else the server stays up until Ctrl-C.
 pub(crate) fn walk_through(binary: Option<PathBuf>, exit: bool) -> Result<()> {
