@@ -10,7 +10,7 @@ use tests::guest::{Firmware, Guest};
 use tests::{command, disks, run, tool};
 
 /// From power-on to the end of cloud-init, on an emulated processor of a busy machine.
-const BOOT: Duration = Duration::from_secs(400);
+const BOOT: Duration = Duration::from_secs(600);
 
 /// What OVMF says of the first disk before it goes on to the network, where nothing is either.
 const NO_LOADER: &str = "\"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x2,0x0): Not Found";

@@ -113,7 +113,10 @@ fn build(folder: &Path) -> Result<PathBuf> {
 fn build_mutate(folder: &Path) -> Result<PathBuf> {
     let target = workspace::target()?.join("fuzz-by-chance");
     let mut cargo = workspace::cargo();
-    cargo.current_dir(folder).env("CARGO_ENCODED_RUSTFLAGS", "--cfg=fuzzing");
+    cargo
+        .current_dir(folder)
+        .env("CARGO_ENCODED_RUSTFLAGS", "--cfg=fuzzing")
+        .env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "3");
     cargo.args(["build", "--release", "--locked", "--example", "mutate", "--target-dir"]).arg(&target);
     command::run(&mut cargo)?;
     Ok(target.join("release/examples"))
