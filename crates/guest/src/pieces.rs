@@ -14,7 +14,6 @@ pub(crate) trait Pieces {
     }
 }
 
-#[cfg(test)]
 impl Pieces for &[u8] {
     fn len(&self) -> u64 {
         <[u8]>::len(self) as u64

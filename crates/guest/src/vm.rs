@@ -16,6 +16,7 @@ mod kernel;
 mod machine;
 mod qcow2;
 mod qemu;
+mod vmlinux;
 mod volume;
 
 use std::sync::Arc;
@@ -62,7 +63,7 @@ pub(crate) fn run(machine: &Machine, disk: &Arc<dyn Source>, work: Work, overlay
     let kernel = kernel::newest(machine).ok_or_else(|| missing("kernel"))?;
     let branches = visit.iter().flat_map(|visit| visit.tree.iter().map(|branch| branch.kind.as_str()));
     let kinds: Vec<&str> = mounts.iter().map(|mount| mount.kind.as_str()).chain(branches).collect();
-    let modules = kernel.modules(&kinds)?;
+    let (image, modules) = (kernel.image()?, kernel.modules(&kinds)?);
     let parts = if kinds.contains(&agent::NTFS) { driver::parts(machine)? } else { Vec::new() };
     let runs_programs = visit.is_some();
     let job = Job { now, modules: modules.len() as u64, visit, mounts }.to_bytes();
@@ -72,7 +73,7 @@ pub(crate) fn run(machine: &Machine, disk: &Arc<dyn Source>, work: Work, overlay
     let initramfs = initramfs::pack(&modules, &job, &parts)?;
     let volumes: Vec<Arc<Volume>> =
         places.into_iter().map(|place| Arc::new(Volume::new(Arc::clone(disk), place))).collect();
-    let start = qemu::Start { machine, kernel: &kernel.image, initramfs: &initramfs, runs_programs };
+    let start = qemu::Start { machine, kernel: &image, initramfs: &initramfs, runs_programs };
     let written = match start.run(&volumes) {
         // A program that hung once would do so again.
         Err(qemu::Fault::Hung) if !runs_programs => start.run(&volumes),

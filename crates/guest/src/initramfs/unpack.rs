@@ -63,6 +63,18 @@ impl Compression {
     }
 }
 
+/// Unpacks the segment `packed` to the end of `bytes`.
+///
+/// # Errors
+///
+/// Where no kernel would unpack it.
+pub(crate) fn whole(packed: &[u8], bytes: &mut Vec<u8>) -> io::Result<()> {
+    let compression = Compression::of(packed).ok_or_else(|| io::Error::other("it is nothing that a kernel unpacks"))?;
+    let (mut input, mut left) = (Input::new(&packed), OUTPUT_MAX);
+    Unpacked::new(compression, &mut input, &mut left)?.read_to_end(bytes)?;
+    Ok(())
+}
+
 /// What comes out of a segment.
 pub(super) struct Unpacked<'a> {
     decoder: Box<dyn Read + 'a>,

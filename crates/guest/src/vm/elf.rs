@@ -1,4 +1,4 @@
-//! What a program of the host needs to run elsewhere: its loader and its libraries, by name.
+//! What a program of the host needs to run elsewhere, its loader and its libraries by name, and how a kernel can be started.
 //!
 //! Read from the file itself ("System V Application Binary Interface", chapters 4 and 5): nothing is run to find out.
 
@@ -7,6 +7,7 @@ use crate::fields::{le16, le32, le64, stands_at};
 const LOADED: u32 = 1;
 const DYNAMIC: u32 = 2;
 const INTERPRETER: u32 = 3;
+const NOTES: u32 = 4;
 const END: u64 = 0;
 const NEEDED: u64 = 1;
 const STRINGS: u64 = 5;
@@ -33,16 +34,8 @@ struct Header {
 
 /// Reads what `file` asks for; none where it is no whole program or library for x86-64.
 pub(super) fn needs(file: &[u8]) -> Option<Needs> {
-    const X86_64: u16 = 62;
-    // 64 bits, the low byte first.
-    if !stands_at(file, 0, b"\x7fELF\x02\x01") || le16(file, 18) != X86_64 {
-        return None;
-    }
     let headers = headers(file)?;
-    let part = |header: &Header| {
-        let start = usize::try_from(header.offset).ok()?;
-        file.get(start..start.checked_add(usize::try_from(header.length).ok()?)?)
-    };
+    let part = |header: &Header| part(file, header);
     let of_kind = |kind: u32| headers.iter().find(|header| header.kind == kind);
     let loader = match of_kind(INTERPRETER) {
         Some(header) => Some(text(part(header)?)?),
@@ -70,7 +63,41 @@ pub(super) fn needs(file: &[u8]) -> Option<Needs> {
     Some(Needs { loader, libraries })
 }
 
+/// Returns whether the kernel `file` has a door for whoever loaded it where it wants to lie ("x86/HVM direct boot ABI",
+/// `XEN_ELFNOTE_PHYS32_ENTRY`).
+pub(super) fn starts_directly(file: &[u8]) -> bool {
+    let headers = headers(file).unwrap_or_default();
+    let notes = headers.iter().filter(|header| header.kind == NOTES);
+    notes.filter_map(|header| part(file, header)).any(has_door)
+}
+
+fn has_door(mut notes: &[u8]) -> bool {
+    const DOOR: u32 = 18;
+    // Name and value follow the three words, each filled up to whole words.
+    while notes.len() >= 12 {
+        let [name, value] = [le32(notes, 0), le32(notes, 4)].map(|length| length as usize);
+        if name == 4 && le32(notes, 8) == DOOR && stands_at(notes, 12, b"Xen\0") {
+            return true;
+        }
+        let length = 12_usize.saturating_add(name.next_multiple_of(4)).saturating_add(value.next_multiple_of(4));
+        notes = notes.get(length..).unwrap_or_default();
+    }
+    false
+}
+
+/// Returns what a header tells of.
+fn part<'a>(file: &'a [u8], header: &Header) -> Option<&'a [u8]> {
+    let start = usize::try_from(header.offset).ok()?;
+    file.get(start..start.checked_add(usize::try_from(header.length).ok()?)?)
+}
+
+/// Reads the headers of an ELF file for x86-64.
 fn headers(file: &[u8]) -> Option<Vec<Header>> {
+    const X86_64: u16 = 62;
+    // 64 bits, the low byte first.
+    if !stands_at(file, 0, b"\x7fELF\x02\x01") || le16(file, 18) != X86_64 {
+        return None;
+    }
     let (start, size, count) = (usize::try_from(le64(file, 32)).ok()?, usize::from(le16(file, 54)), le16(file, 56));
     if file.len() < 64 || size < 56 || count == 0 || count > HEADERS_MAX {
         return None;

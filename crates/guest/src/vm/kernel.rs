@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use disk::error::{Error, ErrorKind, Result};
 
 use super::machine::{Machine, missing};
+use super::vmlinux;
 
-/// Longest text that lists modules, and longest module, in bytes.
+/// Largest file of a kernel, longest text that lists modules, and longest module, in bytes.
+const KERNEL_MAX: u64 = 256 << 20;
 const LIST_MAX: u64 = 16 << 20;
 const MODULE_MAX: u64 = 64 << 20;
 /// Modules of all machines: the drives.
@@ -21,7 +23,7 @@ const CHECKSUMS: [&str; 3] = ["crc32c_generic", "xxhash_generic", "blake2b_gener
 /// A kernel and the folder of its modules.
 #[derive(Debug)]
 pub(super) struct Kernel {
-    pub(super) image: PathBuf,
+    path: PathBuf,
     modules: PathBuf,
 }
 
@@ -35,7 +37,7 @@ pub(super) fn newest(machine: &Machine) -> Option<Kernel> {
             let modules = machine.modules.join(version);
             let is_whole = modules.join("modules.dep").is_file();
             let numbers = version.split(|letter: char| !letter.is_ascii_digit()).filter_map(|part| part.parse().ok());
-            let kernel = Kernel { image: entry.path(), modules };
+            let kernel = Kernel { path: entry.path(), modules };
             is_whole.then(|| (version.contains("cloud"), numbers.collect(), kernel))
         })
         .collect();
@@ -44,6 +46,16 @@ pub(super) fn newest(machine: &Machine) -> Option<Kernel> {
 }
 
 impl Kernel {
+    /// Reads the kernel: unpacked, where it can be started so.
+    ///
+    /// # Errors
+    ///
+    /// Where it cannot be read.
+    pub(super) fn image(&self) -> Result<Vec<u8>> {
+        let file = read(&self.path, KERNEL_MAX)?;
+        Ok(vmlinux::unpack(&file).unwrap_or(file))
+    }
+
     /// Reads the modules for the file systems of `kinds`, each after what it depends on.
     ///
     /// # Errors
@@ -171,7 +183,7 @@ mod tests {
             }
         }
         let kernel = newest(&machine).unwrap();
-        assert!(kernel.image.ends_with("vmlinuz-6.1.0-10-cloud-amd64"), "{kernel:?}");
+        assert!(kernel.path.ends_with("vmlinuz-6.1.0-10-cloud-amd64"), "{kernel:?}");
         fs::create_dir_all(kernel.modules.join("a")).unwrap();
         fs::create_dir_all(kernel.modules.join("fs")).unwrap();
         for name in ["virtio_pci", "virtio_blk", "virtio-ring", "virtio"] {

@@ -79,7 +79,7 @@ impl Fault {
 /// What a machine starts with.
 pub(super) struct Start<'a> {
     pub(super) machine: &'a Machine,
-    pub(super) kernel: &'a Path,
+    pub(super) kernel: &'a [u8],
     pub(super) initramfs: &'a [u8],
     /// Whether programs of the guest run in it, which takes memory and time.
     pub(super) runs_programs: bool,
@@ -103,8 +103,7 @@ impl Start<'_> {
         let folder = tempfile::Builder::new().prefix("molde-vm-").tempdir().map_err(io("make the folder"))?;
         let at = |name: &str| folder.path().join(name);
         fs::write(at(INITRAMFS), initramfs).map_err(io("write the initramfs"))?;
-        // A path of the host may hold what means something to QEMU; names in the folder do not.
-        std::os::unix::fs::symlink(kernel, at(KERNEL)).map_err(io("link the kernel"))?;
+        fs::write(at(KERNEL), kernel).map_err(io("write the kernel"))?;
         let files: Vec<PathBuf> = (0..volumes.len()).map(|number| at(&changes(number))).collect();
         for (volume, file) in volumes.iter().zip(&files) {
             qcow2::create(file, volume.len())?;

@@ -57,6 +57,8 @@ pub struct ExtWriter<'a> {
     layout: Layout,
     system: Vec<Range<u64>>,
     now: u64,
+    /// The block behind the content that was written last.
+    beside: Option<u64>,
 }
 
 impl fmt::Debug for ExtWriter<'_> {
@@ -81,7 +83,7 @@ impl<'a> ExtWriter<'a> {
         overlay.read_at(&mut superblock, range.start + SUPERBLOCK_AT)?;
         let layout = Layout::parse(&superblock, length)?;
         let system = groups::system_blocks(&mut Change::new(overlay, range.start, &layout, &[], now))?;
-        Ok(Self { overlay, offset: range.start, layout, system, now })
+        Ok(Self { overlay, offset: range.start, layout, system, now, beside: None })
     }
 
     /// Gives a file other content; all else of it stays: inode, owner, mode, attributes, names.
@@ -193,9 +195,13 @@ impl<'a> ExtWriter<'a> {
 
     fn run(&mut self, work: impl FnOnce(&mut Change<'_>) -> Result<()>) -> Result<()> {
         let mut change = Change::new(self.overlay, self.offset, &self.layout, &self.system, self.now);
+        change.beside = self.beside;
         work(&mut change)?;
+        let beside = change.beside;
         let blocks = change.finish()?;
         let writes: Vec<(u64, &[u8])> = blocks.iter().map(|(at, block)| (*at, &block[..])).collect();
-        self.overlay.write_all(&writes)
+        self.overlay.write_all(&writes)?;
+        self.beside = beside;
+        Ok(())
     }
 }

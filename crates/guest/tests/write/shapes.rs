@@ -60,6 +60,46 @@ fn scattered() {
     }
 }
 
+/// What is written comes to lie together, out of old blocks: a store keeps a whole chunk anew for one block in it.
+#[test]
+fn what_is_written_lies_together() {
+    for kind in ["ext2", "ext4"] {
+        let mut image = Image::new(&["-t", kind, "-b", "1024"], "8M", &tree(), "");
+        let mut writer = image.writer();
+        writer.create(b"/first", &noise(2, 5000), ROOT, None).unwrap();
+        writer.create(b"/second", b"behind it\n", ROOT, None).unwrap();
+        let blocks = |image: &Image, path: &str| -> Vec<u64> {
+            told(image, &format!("blocks {path}")).split_whitespace().map(|number| number.parse().unwrap()).collect()
+        };
+        let old = ["/first", "/second", "/etc/hostname", "/etc/other"].map(|path| blocks(&image, path));
+        assert_eq!(old[0].last().unwrap() + 1, old[1][0]);
+
+        let mut writer = image.writer();
+        writer.replace(b"/etc/hostname", b"web-02\n").unwrap();
+        writer.append(b"/first", &noise(3, 3000)).unwrap();
+        writer.replace(b"/etc/other", b"another\n").unwrap();
+        writer.create(b"/etc/new", b"new\n", ROOT, None).unwrap();
+        // What fits into the last block stays in it, and what can go on behind it does.
+        writer.append(b"/second", b"longer\n").unwrap();
+        writer.append(b"/etc/new", &noise(4, 2000)).unwrap();
+        image.check("together");
+        assert_eq!(image.ask("cat /first"), [noise(2, 5000), noise(3, 3000)].concat());
+        assert_eq!(image.ask("cat /etc/new"), [b"new\n".to_vec(), noise(4, 2000)].concat());
+        assert_eq!(blocks(&image, "/second"), old[1]);
+        let first = blocks(&image, "/first");
+        assert_eq!(first[..4], old[0][..4]);
+        let written = [
+            blocks(&image, "/etc/hostname"),
+            first[4..].to_vec(),
+            blocks(&image, "/etc/other"),
+            blocks(&image, "/etc/new"),
+        ]
+        .concat();
+        assert!(written.windows(2).all(|pair| pair[1] == pair[0] + 1), "{kind}: {written:?}");
+        assert!(old.concat().iter().all(|block| !written.contains(block)), "{kind}: {old:?}, {written:?}");
+    }
+}
+
 /// Appends to files whose blocks do not end where they do.
 #[test]
 fn set_aside_and_sparse() {

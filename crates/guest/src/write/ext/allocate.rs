@@ -50,7 +50,7 @@ impl Change<'_> {
     }
 
     /// Returns the free run that begins at `goal` itself.
-    fn run_at(&mut self, goal: u64, most: u64) -> Result<Option<Range<u64>>> {
+    pub(super) fn run_at(&mut self, goal: u64, most: u64) -> Result<Option<Range<u64>>> {
         let group = self.layout.group_of(goal);
         let from = (goal - self.layout.group_start(group)) as u32;
         Ok(self.run_in(group, from, most)?.filter(|run| run.start == goal))

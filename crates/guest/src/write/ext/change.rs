@@ -25,6 +25,9 @@ pub(super) struct Change<'a> {
     system: &'a [Range<u64>],
     /// Seconds since 1970, for what is made and changed.
     pub(super) now: u64,
+    /// The block behind the content that was written last, by this operation or one before it. A store keeps a whole chunk
+    /// anew for one block in it: what is written comes to lie together.
+    pub(super) beside: Option<u64>,
     overlay: &'a Overlay,
     offset: u64,
     read: u64,
@@ -46,6 +49,7 @@ impl<'a> Change<'a> {
             layout,
             system,
             now,
+            beside: None,
             overlay,
             offset,
             read: 0,

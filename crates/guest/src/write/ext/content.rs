@@ -9,6 +9,8 @@ use super::map::Map;
 
 /// Longest file that is written again as a whole, where it has blocks in an order that cannot be gone on with.
 const REWRITTEN_MAX: u64 = 64 << 20;
+/// Blocks that stay free where a file is written beside its old blocks, and not into them.
+const ROOM: u64 = 1024;
 /// Longest target of a link that its inode holds.
 const SHORT_LINK: usize = 59;
 
@@ -21,8 +23,15 @@ impl Change<'_> {
 
     fn rewrite(&mut self, inode: &mut Inode, old: &Map, content: &[u8]) -> Result<()> {
         let goal = old.runs.first().map_or_else(|| self.goal(inode), |run| run.start);
-        let count = self.free_map(old)?;
-        self.fill_from(inode, content, goal, count)?;
+        let blocks = content.len().div_ceil(self.layout.block_size) as u64;
+        if self.count_free_blocks()? > blocks.saturating_add(ROOM) {
+            // Not into its old blocks, but beside what else was written.
+            self.fill_from(inode, content, goal, old.count())?;
+            self.free_map(old)?;
+        } else {
+            let count = self.free_map(old)?;
+            self.fill_from(inode, content, goal, count)?;
+        }
         inode.touch(self.now, true);
         self.write_inode(inode)
     }
@@ -38,7 +47,7 @@ impl Change<'_> {
         self.check_length(content.len() as u64)?;
         let mut map = Map::default();
         let blocks = content.len().div_ceil(self.layout.block_size) as u64;
-        self.extend(&mut map, goal, 0, blocks)?;
+        self.extend(&mut map, self.beside.unwrap_or(goal), 0, blocks)?;
         self.write_content(&map, 0, content)?;
         self.write_map(inode, &mut map, old)?;
         inode.set_flags(inode.flags() & !FLAG_BLOCKS_BEHIND);
@@ -57,6 +66,7 @@ impl Change<'_> {
 
     /// Writes whole blocks of a file from its block `first` on; the last one is filled up with zeros.
     fn write_content(&mut self, map: &Map, first: u32, content: &[u8]) -> Result<()> {
+        self.beside = map.next_block().or(self.beside);
         for (logical, part) in (first..).zip(content.chunks(self.layout.block_size)) {
             let place = map.find(logical).ok_or_else(|| damaged("a block of a file is missing"))?;
             let mut block = part.to_vec();
@@ -82,22 +92,30 @@ impl Change<'_> {
             let whole = [&self.content(&inode, &map)?, content].concat();
             return self.rewrite(&mut inode, &map, &whole);
         }
-        let mut rest = content;
+        let (old, goes_on) = (map.count(), self.can_go_on(&map)?);
+        let (mut first, mut rest, mut left_behind) = (blocks as u32, content.to_vec(), None);
         if let Some(place) = partial {
-            let room = (block_size - size % block_size) as usize;
-            let (head, tail) = content.split_at(content.len().min(room));
             let mut block = self.read(place)?;
             block.truncate((size % block_size) as usize);
-            block.extend_from_slice(head);
-            block.resize(self.layout.block_size, 0);
-            self.write(place, block)?;
-            rest = tail;
+            block.extend_from_slice(content);
+            if block.len() <= self.layout.block_size || goes_on {
+                rest = block.split_off(block.len().min(self.layout.block_size));
+                block.resize(self.layout.block_size, 0);
+                self.write(place, block)?;
+            } else {
+                // It goes to where the rest is.
+                map.drop_last();
+                (first, rest, left_behind) = (last as u32, block, Some(place));
+            }
         }
         if !rest.is_empty() {
-            let old = map.count();
-            let goal = map.next_block().unwrap_or_else(|| self.goal(&inode));
-            self.extend(&mut map, goal, blocks as u32, (rest.len() as u64).div_ceil(block_size))?;
-            self.write_content(&map, blocks as u32, rest)?;
+            let next = map.next_block();
+            let goal = if goes_on { next } else { self.beside.or(next) }.unwrap_or_else(|| self.goal(&inode));
+            self.extend(&mut map, goal, first, (rest.len() as u64).div_ceil(block_size))?;
+            self.write_content(&map, first, &rest)?;
+            if let Some(place) = left_behind {
+                self.free_blocks(place..place + 1)?;
+            }
             self.write_map(&mut inode, &mut map, old)?;
         }
         inode.set_size(length);

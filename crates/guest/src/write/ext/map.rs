@@ -84,6 +84,14 @@ impl Map {
         Some(run.start + u64::from(logical - run.logical))
     }
 
+    /// Takes the last block away.
+    pub(super) fn drop_last(&mut self) {
+        match self.runs.last_mut() {
+            Some(run) if run.length > 1 => run.length -= 1,
+            _ => drop(self.runs.pop()),
+        }
+    }
+
     /// Returns the block after the last one.
     pub(super) fn end(&self) -> u64 {
         self.runs.last().map_or(0, Run::end)
@@ -119,6 +127,12 @@ impl Change<'_> {
             logical = logical.checked_add(length).ok_or_else(|| damaged("the file is too long"))?;
         }
         Ok(())
+    }
+
+    /// Returns whether the block behind the last one of a file is free.
+    pub(super) fn can_go_on(&mut self, map: &Map) -> Result<bool> {
+        let next = map.next_block().filter(|next| self.layout.holds(*next, 1));
+        next.map_or(Ok(false), |next| self.run_at(next, 1).map(|run| run.is_some()))
     }
 
     /// Writes the map of a file anew: the blocks of the old one are freed, and as many taken as the new one needs.
