@@ -1,6 +1,7 @@
 //! The catalog, the directory and the ledger that all processes of a soak share.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -64,6 +65,8 @@ pub(crate) struct Place {
     pub(crate) backend: Arc<DirBackend>,
     pub(crate) project: ProjectId,
     ledger: PathBuf,
+    /// A file that grows by a byte with each collection that ended.
+    collections: PathBuf,
 }
 
 impl Place {
@@ -90,7 +93,18 @@ impl Place {
         let watched: Arc<dyn Index> = Arc::new(WatchedIndex { inner: index.clone(), watch: Arc::new(broken) });
         let store = Store::open(backend.clone(), watched, kms, OPTIONS).await.unwrap();
         let project = ProjectId::from(Uuid::from_u128(0xd0));
-        Self { catalog, index, store, backend, project, ledger: folder.join("ledger") }
+        let (ledger, collections) = (folder.join("ledger"), folder.join("collections"));
+        Self { catalog, index, store, backend, project, ledger, collections }
+    }
+
+    /// Counts a collection that ended.
+    pub(crate) fn count_collection(&self) {
+        File::options().create(true).append(true).open(&self.collections).unwrap().write_all(b"x").unwrap();
+    }
+
+    /// Returns how many collections of all processes have ended.
+    pub(crate) fn collections(&self) -> u64 {
+        fs::metadata(&self.collections).map_or(0, |data| data.len())
     }
 
     /// Writes down what a content is going to be; before it is made, so that whoever sees it knows.

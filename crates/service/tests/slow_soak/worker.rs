@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use catalog::contents;
@@ -20,6 +20,8 @@ pub(crate) const SAID: &str = "soak ";
 /// The noises that all writers choose from, and their chunks: what one writes, others have, or had.
 const SHARED: u64 = 24;
 const SHARED_CHUNKS: u64 = 24;
+/// Longest wait of a writer half way.
+const REST_MAX: Duration = Duration::from_secs(8);
 /// From so many contents on, more are deleted than made.
 const CONTENTS: usize = 48;
 /// Contents are not joined beyond this.
@@ -83,6 +85,15 @@ async fn tend(place: Arc<Place>) {
     }
 }
 
+/// Waits until so many collections of whichever process have ended: on a slow machine as many as on a fast one. Where
+/// most wait, nobody collects, so that nobody waits for ever.
+async fn let_pass(place: &Place, count: u64) {
+    let (begun, end) = (Instant::now(), place.collections() + count);
+    while place.collections() < end && begun.elapsed() < REST_MAX {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
 struct Worker {
     place: Arc<Place>,
     dice: Random,
@@ -130,20 +141,20 @@ impl Worker {
         recipe
     }
 
-    /// Returns how long a writer waits half way: now and then so long that whole collections pass.
-    fn rest(&mut self) -> Duration {
-        Duration::from_millis(if self.dice.below(4) == 0 { self.dice.below(4000) } else { 0 })
+    /// Returns how many collections a writer lets pass half way.
+    fn rest(&mut self) -> u64 {
+        if self.dice.below(4) == 0 { 1 + self.dice.below(4) } else { 0 }
     }
 
     async fn put(&mut self) -> Outcome {
         let (id, recipe) = (ContentId::new(), self.fresh());
-        let (store, domain) = (self.place.store.clone(), self.place.project.uuid());
+        let (place, domain) = (Arc::clone(&self.place), self.place.project.uuid());
         let (mut bytes, rest) = (Bytes::from(recipe.bytes()), self.rest());
         let first = bytes.split_to(bytes.len() / 2);
         let made = async move {
-            let mut writer = store.writer(domain, id.uuid()).await?;
+            let mut writer = place.store.writer(domain, id.uuid()).await?;
             writer.write(first).await?;
-            tokio::time::sleep(rest).await;
+            let_pass(&place, rest).await;
             writer.write(bytes).await?;
             writer.finish().await
         };
@@ -203,12 +214,12 @@ impl Worker {
             return Refused("too-long");
         }
         let recipe = Recipe::concat(&[old.slice(0..at), new.clone(), old.slice(end..of.length)]);
-        let (id, store, bytes) = (ContentId::new(), self.place.store.clone(), Bytes::from(new.bytes()));
+        let (id, place, bytes) = (ContentId::new(), Arc::clone(&self.place), Bytes::from(new.bytes()));
         let rest = self.rest();
         let made = async {
-            let mut splice = store.splice(&of.head, id.uuid()).await?;
+            let mut splice = place.store.splice(&of.head, id.uuid()).await?;
             splice.write(at, bytes).await?;
-            tokio::time::sleep(rest).await;
+            let_pass(&place, rest).await;
             splice.finish().await
         };
         self.keep(id, &recipe, &[of], made).await
@@ -276,6 +287,7 @@ impl Worker {
         let options = CollectOptions { compact_below, ..CollectOptions::default() };
         let error = match self.place.store.collect(&options).await {
             Ok(did) => {
+                self.place.count_collection();
                 let (removed, compacted) = (did.removed.count, did.compacted.count);
                 let (heads, ended) = (did.heads_removed, did.sessions_ended);
                 return Done(format!("removed={removed} compacted={compacted} heads={heads} ended={ended}"));
