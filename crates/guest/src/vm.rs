@@ -5,7 +5,7 @@
 //!
 //! The disk is never written. The machine sees volumes only: no partition table, no LVM, no network, nothing of the host. Programs of
 //! the guest run in it only where a plan has some, which takes the caller's leave ([`crate::Programs`]).
-//! Invariants: it has a limit of time, of memory and of what it writes; one that hangs is started once more; nothing of
+//! Invariants: it has a limit of time, of memory and of what it writes; one that says nothing is started once more; nothing of
 //! what it wrote is taken unless its agent said that all was done and QEMU ended well.
 
 mod driver;
@@ -73,10 +73,10 @@ pub(crate) fn run(machine: &Machine, disk: &Arc<dyn Source>, work: Work, overlay
     let initramfs = initramfs::pack(&modules, &job, &parts)?;
     let volumes: Vec<Arc<Volume>> =
         places.into_iter().map(|place| Arc::new(Volume::new(Arc::clone(disk), place))).collect();
-    let start = qemu::Start { machine, kernel: &image, initramfs: &initramfs, runs_programs };
-    let written = match start.run(&volumes) {
-        // A program that hung once would do so again.
-        Err(qemu::Fault::Hung) if !runs_programs => start.run(&volumes),
+    let start = qemu::Start { machine, initramfs: &initramfs, runs_programs };
+    let written = match start.run(image.unpacked.as_ref().unwrap_or(&image.packed), &volumes) {
+        // A program that hung once would do so again. What else says nothing may be a kernel that only its own unpacker can start.
+        Err(qemu::Fault::Hung | qemu::Fault::Silent(_)) if !runs_programs => start.run(&image.packed, &volumes),
         ended => ended,
     };
     // What could not be read is the cause of all that followed.

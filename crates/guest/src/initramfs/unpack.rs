@@ -63,14 +63,14 @@ impl Compression {
     }
 }
 
-/// Unpacks the segment `packed` to the end of `bytes`.
+/// Unpacks the segment `packed` to the end of `bytes`, which get at most `most` more.
 ///
 /// # Errors
 ///
-/// Where no kernel would unpack it.
-pub(crate) fn whole(packed: &[u8], bytes: &mut Vec<u8>) -> io::Result<()> {
+/// Where no kernel would unpack it, or more comes out.
+pub(crate) fn whole(packed: &[u8], most: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
     let compression = Compression::of(packed).ok_or_else(|| io::Error::other("it is nothing that a kernel unpacks"))?;
-    let (mut input, mut left) = (Input::new(&packed), OUTPUT_MAX);
+    let (mut input, mut left) = (Input::new(&packed), most);
     Unpacked::new(compression, &mut input, &mut left)?.read_to_end(bytes)?;
     Ok(())
 }

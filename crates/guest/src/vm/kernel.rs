@@ -27,6 +27,14 @@ pub(super) struct Kernel {
     modules: PathBuf,
 }
 
+/// A kernel as a machine starts with it.
+pub(super) struct Image {
+    /// Its file, which unpacks itself.
+    pub(super) packed: Vec<u8>,
+    /// What is in it, where that can be started too.
+    pub(super) unpacked: Option<Vec<u8>>,
+}
+
 /// Returns the newest kernel that has its modules: one for clouds, if there is one, as it starts faster.
 pub(super) fn newest(machine: &Machine) -> Option<Kernel> {
     let entries = fs::read_dir(&machine.kernels).ok()?.flatten();
@@ -46,14 +54,15 @@ pub(super) fn newest(machine: &Machine) -> Option<Kernel> {
 }
 
 impl Kernel {
-    /// Reads the kernel: unpacked, where it can be started so.
+    /// Reads the kernel.
     ///
     /// # Errors
     ///
     /// Where it cannot be read.
-    pub(super) fn image(&self) -> Result<Vec<u8>> {
-        let file = read(&self.path, KERNEL_MAX)?;
-        Ok(vmlinux::unpack(&file).unwrap_or(file))
+    pub(super) fn image(&self) -> Result<Image> {
+        let packed = read(&self.path, KERNEL_MAX)?;
+        let unpacked = vmlinux::unpack(&packed);
+        Ok(Image { packed, unpacked })
     }
 
     /// Reads the modules for the file systems of `kinds`, each after what it depends on.

@@ -21,6 +21,9 @@ use super::qcow2;
 use super::volume::Volume;
 use crate::text::clean_to;
 
+/// How folders of runs begin, and after which time one belongs to a run that was killed: the longest is far shorter.
+const FOLDER: &str = "molde-vm-";
+const ABANDONED: Duration = Duration::from_secs(4 * 60 * 60);
 const SOCKET: &str = "volumes";
 const KERNEL: &str = "kernel";
 const INITRAMFS: &str = "initramfs";
@@ -45,6 +48,8 @@ const TOLD_MAX: usize = 600;
 pub(super) enum Fault {
     /// It took longer than it may.
     Hung,
+    /// It ended without an answer.
+    Silent(Error),
     /// Anything else.
     Failed(Error),
 }
@@ -71,7 +76,7 @@ impl Fault {
         match self {
             Self::Hung => Error::refused(format!("{told} not ended within {seconds} s{twice}"))
                 .with_hint("try again when the host has less to do"),
-            Self::Failed(error) => error,
+            Self::Silent(error) | Self::Failed(error) => error,
         }
     }
 }
@@ -79,7 +84,6 @@ impl Fault {
 /// What a machine starts with.
 pub(super) struct Start<'a> {
     pub(super) machine: &'a Machine,
-    pub(super) kernel: &'a [u8],
     pub(super) initramfs: &'a [u8],
     /// Whether programs of the guest run in it, which takes memory and time.
     pub(super) runs_programs: bool,
@@ -95,12 +99,13 @@ impl Start<'_> {
         MEMORY_MIB + more + (self.initramfs.len() >> 20) * 3
     }
 
-    /// Runs the machine until it ends by itself, or kills it.
-    pub(super) fn run(&self, volumes: &[Arc<Volume>]) -> std::result::Result<Written, Fault> {
-        let Self { machine, kernel, initramfs, .. } = self;
+    /// Runs the machine with `kernel` until it ends by itself, or kills it.
+    pub(super) fn run(&self, kernel: &[u8], volumes: &[Arc<Volume>]) -> std::result::Result<Written, Fault> {
+        let Self { machine, initramfs, .. } = self;
         let io = |doing: &'static str| move |error| Error::io(format!("{doing} of the micro-VM"), error);
+        remove_abandoned(&std::env::temp_dir());
         // Its owner alone may enter it.
-        let folder = tempfile::Builder::new().prefix("molde-vm-").tempdir().map_err(io("make the folder"))?;
+        let folder = tempfile::Builder::new().prefix(FOLDER).tempdir().map_err(io("make the folder"))?;
         let at = |name: &str| folder.path().join(name);
         fs::write(at(INITRAMFS), initramfs).map_err(io("write the initramfs"))?;
         fs::write(at(KERNEL), kernel).map_err(io("write the kernel"))?;
@@ -140,8 +145,19 @@ impl Start<'_> {
             None => {
                 let said =
                     tail(&at(ERRORS)).or_else(|| tail(&at(CONSOLE))).unwrap_or_else(|| "it said nothing".to_owned());
-                Err(Error::refused(format!("the micro-VM ended without an answer: {said}")).into())
+                Err(Fault::Silent(Error::refused(format!("the micro-VM ended without an answer: {said}"))))
             }
+        }
+    }
+}
+
+/// Removes the folders that runs left in `folder` when they were killed. Those of others cannot be removed, and stay.
+fn remove_abandoned(folder: &Path) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with(FOLDER)) {
+        let age = entry.metadata().and_then(|data| data.modified()).map(|time| time.elapsed().unwrap_or_default());
+        if age.is_ok_and(|age| age > ABANDONED) {
+            let _ = fs::remove_dir_all(entry.path());
         }
     }
 }
@@ -276,4 +292,27 @@ fn tail(path: &Path) -> Option<String> {
     let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let last = lines[lines.len().saturating_sub(TAIL_LINES)..].join(" / ");
     (!last.is_empty()).then(|| clean_to(last.as_bytes(), TOLD_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_of_runs_that_were_killed_go_and_all_else_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = std::time::SystemTime::now() - ABANDONED - Duration::from_secs(60);
+        for (name, is_old) in [("molde-vm-old", true), ("molde-vm-new", false), ("other", true)] {
+            let path = folder.path().join(name);
+            fs::create_dir(&path).unwrap();
+            fs::write(path.join(KERNEL), "kernel").unwrap();
+            if is_old {
+                File::open(&path).unwrap().set_modified(old).unwrap();
+            }
+        }
+        remove_abandoned(folder.path());
+        let mut left: Vec<_> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["molde-vm-new", "other"]);
+    }
 }

@@ -35,7 +35,7 @@ pub(super) fn unpack(file: &[u8]) -> Option<Vec<u8>> {
     // That of gzip is a part of it; what made the others has appended it.
     let packed = if payload.starts_with(b"\x1f\x8b") { payload } else { packed };
     let mut kernel = Vec::with_capacity(size);
-    whole(packed, &mut kernel).ok()?;
+    whole(packed, size as u64, &mut kernel).ok()?;
     (kernel.len() == size && elf::starts_directly(&kernel)).then_some(kernel)
 }
 
