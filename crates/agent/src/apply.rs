@@ -35,7 +35,7 @@ pub(crate) fn apply(folder: &str, operations: &[Operation], rights: Rights) -> O
         let path = &operation.path;
         change(&root, operation, rights).map_err(|why| format!("{}: {why}", shown(path)))?;
     }
-    Ok(())
+    root.sync().map_err(|why| format!("what was changed cannot be written: {why}"))
 }
 
 fn change(root: &Root, operation: &Operation, rights: Rights) -> Outcome<()> {
@@ -43,9 +43,9 @@ fn change(root: &Root, operation: &Operation, rights: Rights) -> Outcome<()> {
     if is_new(root, operation)? {
         root.make_parents(path)?;
         if let (Rights::Inherited, After::Content { bytes, .. }) = (rights, &operation.after) {
-            return written(&mut new_file(&root.place(path)?)?, bytes);
+            return written(&mut new_file(&root.place(path)?)?, bytes, rights);
         }
-        return create(root, path, &operation.after);
+        return create(root, path, &operation.after, rights);
     }
     let place = root.place(path)?;
     let found = place.stat()?.ok_or("it is not there")?;
@@ -54,12 +54,17 @@ fn change(root: &Root, operation: &Operation, rights: Rights) -> Outcome<()> {
         (before, After::Content { bytes, .. }) => {
             let mut file = checked_file(root, path, before)?;
             file.set_len(0).and_then(|()| file.seek(SeekFrom::Start(0))).map_err(|error| io(&error))?;
-            written(&mut file, bytes)
+            written(&mut file, bytes, rights)
         }
         (before, After::Appended(bytes)) => {
             let mut file = checked_file(root, path, before)?;
             file.seek(SeekFrom::End(0)).map_err(|error| io(&error))?;
-            written(&mut file, bytes)
+            // While its blocks are another file's too, the last one of them is not written where it lies but beside what
+            // follows: what lies around it is not kept anew by a store.
+            let other = shared(&place.folder, &file);
+            let done = written(&mut file, bytes, rights);
+            drop(other);
+            done
         }
         (before, After::Patched(pieces)) => {
             let file = checked_file(root, path, before)?;
@@ -78,7 +83,7 @@ fn change(root: &Root, operation: &Operation, rights: Rights) -> Outcome<()> {
         (before, after) => {
             check(root, path, &place, &found, before)?;
             place.remove(false)?;
-            if let After::Link(_) = after { create(root, path, after) } else { Ok(()) }
+            if let After::Link(_) = after { create(root, path, after, rights) } else { Ok(()) }
         }
     }
 }
@@ -93,7 +98,7 @@ fn is_new(root: &Root, operation: &Operation) -> Outcome<bool> {
     }
 }
 
-fn create(root: &Root, path: &[u8], after: &After) -> Outcome<()> {
+fn create(root: &Root, path: &[u8], after: &After, rights: Rights) -> Outcome<()> {
     let place = root.place(path)?;
     match after {
         After::Content { bytes, like } => {
@@ -110,13 +115,13 @@ fn create(root: &Root, path: &[u8], after: &After) -> Outcome<()> {
             rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))).map_err(told)?;
             rustix::fs::fchmod(&file, Mode::from_raw_mode(mode)).map_err(told)?;
             place.set_label(label.as_deref())?;
-            written(&mut file, bytes)
+            written(&mut file, bytes, rights)
         }
         After::Appended(bytes) => {
             let label = root.neighbour_label(path, FileType::RegularFile)?;
             let mut file = new_file(&place)?;
             place.set_label(label.as_deref())?;
-            written(&mut file, bytes)
+            written(&mut file, bytes, rights)
         }
         After::Link(target) => {
             let label = root.neighbour_label(path, FileType::Symlink)?;
@@ -134,8 +139,21 @@ fn new_file(place: &Place<'_>) -> Outcome<File> {
     Ok(file.into())
 }
 
-fn written(file: &mut File, bytes: &[u8]) -> Outcome<()> {
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| io(&error))
+/// Returns a file without a name that has the blocks of `file`, where the file system lets files share blocks.
+fn shared(folder: &OwnedFd, file: &File) -> Option<OwnedFd> {
+    let flags = OFlags::WRONLY | OFlags::TMPFILE | OFlags::CLOEXEC;
+    let other = rustix::fs::openat(folder, c".", flags, Mode::from_raw_mode(0o600)).ok()?;
+    rustix::fs::ioctl_ficlone(&other, file).is_ok().then_some(other)
+}
+
+/// Writes `bytes`. The kernel writes all files at once, when all are changed: beside each other, and in one transaction.
+fn written(file: &mut File, bytes: &[u8], rights: Rights) -> Outcome<()> {
+    file.write_all(bytes).map_err(|error| io(&error))?;
+    match rights {
+        Rights::OfLinux => Ok(()),
+        // A driver that is a program is asked for each file.
+        Rights::Inherited => file.sync_all().map_err(|error| io(&error)),
+    }
 }
 
 fn io(error: &std::io::Error) -> String {

@@ -45,6 +45,12 @@ impl Root {
         rustix::fs::open(folder, flags, Mode::empty()).map(Self).map_err(told)
     }
 
+    /// Waits until all that was changed is on the drive.
+    pub(crate) fn sync(&self) -> Outcome<()> {
+        let folder = self.open_at(b"/", OFlags::RDONLY | OFlags::DIRECTORY).map_err(told)?;
+        rustix::fs::syncfs(folder).map_err(told)
+    }
+
     /// Opens what stands at `path`; a link is not followed, and neither a pipe nor a device is waited for.
     pub(crate) fn open_at(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let path = path.strip_prefix(b"/").filter(|path| !path.is_empty()).unwrap_or(b".");

@@ -82,7 +82,10 @@ fn kernel_name(kind: FilesystemKind) -> &'static str {
 
 fn options(kind: FilesystemKind, subvolume: Option<u64>) -> String {
     match (kind, subvolume) {
-        (FilesystemKind::Btrfs, Some(number)) => format!("subvolid={number}"),
+        // New blocks go where much is free, not between those of others: a store keeps less for them.
+        (FilesystemKind::Xfs, _) => "allocsize=1m".to_owned(),
+        (FilesystemKind::Btrfs, None) => "ssd_spread".to_owned(),
+        (FilesystemKind::Btrfs, Some(number)) => format!("ssd_spread,subvolid={number}"),
         // Tables that mkfs left for later are left for later.
         (FilesystemKind::Ext2 | FilesystemKind::Ext3 | FilesystemKind::Ext4, _) => "noinit_itable".to_owned(),
         // Names of files there are ASCII, whatever the kernel was built to take them for.

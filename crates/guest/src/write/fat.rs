@@ -18,7 +18,7 @@ use std::ops::Range;
 use disk::error::{Error, Result};
 use disk::source::Source;
 
-use self::layout::{BOOT_SIZE, Layout};
+use self::layout::{BOOT_SIZE, CHUNK, Layout};
 use self::table::Table;
 use self::volume::Volume;
 use super::overlay::Overlay;
@@ -141,10 +141,16 @@ impl<'a> FatWriter<'a> {
     }
 
     fn take_table(&mut self) -> Result<Table> {
-        match self.table.take() {
-            Some(table) => Ok(table),
-            None => Table::load(&*self.overlay, self.offset, &self.layout),
+        if let Some(table) = self.table.take() {
+            return Ok(table);
         }
+        let mut table = Table::load(&*self.overlay, self.offset, &self.layout)?;
+        // What is new lies together where nothing else does: a store keeps anew each chunk in which a byte changes.
+        let (step, size) = (self.layout.clusters_of_chunk(), self.layout.cluster_size as u64);
+        let behind = (self.offset + self.layout.place(2)) % CHUNK;
+        let first = 2 + (CHUNK - behind).div_ceil(size) as u32 % step;
+        table.begin_at((first..self.layout.clusters + 2).step_by(step as usize), step as usize);
+        Ok(table)
     }
 
     fn volume<'v>(&'v self, table: &'v mut Table) -> Volume<'v> {

@@ -137,6 +137,40 @@ fn every_operation_on_every_kind() {
     }
 }
 
+/// A store that has the original has most chunks of the copy.
+#[test]
+fn a_copy_lies_within_chunks_as_its_original_does() {
+    let folder = tempfile::tempdir().unwrap();
+    // In the last one there is no such place.
+    for (options, kib, length, is_alike) in [
+        (&["-F", "32", "-s", "1"][..], 40 << 10, 712_704, true),
+        (&["-F", "16", "-s", "4"], 20 << 10, 3_000_001, true),
+        (&["-F", "12", "-s", "4"], 1536, 600_000, false),
+    ] {
+        let mut disk = disk(&volume(options, kib));
+        let content = noise(4, length);
+        let mut writer = open(&mut disk).unwrap();
+        writer.create(b"/EFI/debian/shimx64.efi", &content).unwrap();
+        // One that only begins like it.
+        writer.create(b"/EFI/debian/other", &content[..20_000]).unwrap();
+        writer.make_folder(b"/EFI/BOOT").unwrap();
+        writer.create(b"/EFI/BOOT/BOOTX64.EFI", &content).unwrap();
+        let image = checked(&disk, folder.path(), "a copy");
+        for path in ["/EFI/debian/shimx64.efi", "/EFI/BOOT/BOOTX64.EFI"] {
+            assert_read(&image, path, &content);
+        }
+        let bytes = bytes(&disk);
+        let places: Vec<usize> = (0..bytes.len() - 512)
+            .step_by(512)
+            .filter(|at| {
+                bytes[*at..][..512] == content[..512] && bytes[at + 20_000..][..480] == content[20_000..20_480]
+            })
+            .collect();
+        assert_eq!(places.len(), 2, "{options:?}");
+        assert_eq!((places[1] - places[0]).is_multiple_of(512 << 10), is_alike, "{options:?}: {places:?}");
+    }
+}
+
 #[test]
 fn a_full_volume_is_refused_and_stays_as_it_was() {
     for (options, kib, cluster) in KINDS {

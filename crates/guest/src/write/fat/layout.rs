@@ -9,6 +9,8 @@ use crate::fields::{le16, le32, stands_at};
 pub(super) const BOOT_SIZE: usize = 512;
 /// Most clusters, whose table is held in memory: 16 GiB with clusters of 4 KiB; an EFI system partition has some 100,000.
 const CLUSTERS_MAX: u64 = 4 << 20;
+/// What a store keeps as a whole: the usual length of its chunks.
+pub(super) const CHUNK: u64 = 512 << 10;
 /// Largest cluster, as fsck.fat and Windows have it.
 const CLUSTER_SIZE_MAX: u64 = 256 << 10;
 /// The volume was not unmounted, as Windows NT and Linux mark it in the boot sector.
@@ -119,6 +121,11 @@ impl Layout {
             Width::ThirtyTwo => entries * 4,
         };
         bytes.next_multiple_of(self.sector_size)
+    }
+
+    /// Returns how many clusters have the length of a chunk.
+    pub(super) fn clusters_of_chunk(&self) -> u32 {
+        (CHUNK / self.cluster_size as u64) as u32
     }
 
     /// Returns where `cluster` lies, which is one of the volume.

@@ -153,6 +153,17 @@ impl Table {
         Ok(taken)
     }
 
+    /// Lets the next search begin at the first of `places` from which on `count` clusters are free, if there is one.
+    pub(super) fn begin_at(&mut self, places: impl Iterator<Item = u32>, count: usize) {
+        let is_free = |first: &u32| {
+            let end = (*first as usize).saturating_add(count);
+            end <= self.end as usize && (*first..end as u32).all(|cluster| self.entry(cluster) == FREE)
+        };
+        if let Some(first) = { places }.find(is_free) {
+            self.hint = first;
+        }
+    }
+
     /// Gives clusters back.
     pub(super) fn free(&mut self, chain: &[u32]) {
         chain.iter().for_each(|cluster| self.set(*cluster, FREE));
