@@ -70,11 +70,11 @@ impl Splice {
     }
 
     /// Keeps the rest of the old content, makes the new one durable and returns its head. A splice that is made again
-    /// with the same writes returns the first head.
+    /// with the same writes returns the first head. Afterwards nothing can be written, and [`Splice::stats`] counts all that was.
     ///
     /// # Errors
     /// `Conflict` when the old content was forgotten meanwhile, `Exists` when the new one's id has other bytes already.
-    pub async fn finish(self) -> Result<Head> {
+    pub async fn finish(&mut self) -> Result<Head> {
         let length = self.old.len().max(self.writer.length());
         self.finish_at(length).await
     }
@@ -83,7 +83,7 @@ impl Splice {
     ///
     /// # Errors
     /// `Invalid` when a write ended behind `length`.
-    pub async fn finish_at(mut self, length: u64) -> Result<Head> {
+    pub async fn finish_at(&mut self, length: u64) -> Result<Head> {
         self.begin()?;
         if length == self.old.len() {
             let kept = self.writer.length()..length;

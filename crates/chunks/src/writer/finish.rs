@@ -8,16 +8,17 @@ use crate::node::{Entry, Node};
 
 impl Writer {
     /// Makes the content durable and returns its head. Finishing the same content twice with the same bytes
-    /// returns the first head, so that a job's step may run again.
+    /// returns the first head, so that a job's step may run again. Afterwards nothing can be written, and
+    /// [`Writer::stats`] counts all that was.
     ///
     /// # Errors
     /// `Exists` when the content's id has other bytes already.
-    pub async fn finish(self) -> Result<Head> {
+    pub async fn finish(&mut self) -> Result<Head> {
         self.finish_from(&[]).await
     }
 
     /// Like [`Writer::finish`] for a content that took over blobs of `sources`; see `Store::publish`.
-    pub(crate) async fn finish_from(mut self, sources: &[HeadFields]) -> Result<Head> {
+    pub(crate) async fn finish_from(&mut self, sources: &[HeadFields]) -> Result<Head> {
         self.begin(0)?;
         if !self.cutting.is_empty() {
             self.add_cut().await?;

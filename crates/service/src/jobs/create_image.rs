@@ -253,8 +253,8 @@ async fn copy(run: &Run<'_>) -> Result<Copied, Stop> {
     let to: ContentId = parse(&opened.to)?;
     let mut writer = begin(run, to).await?;
     copy_into(run, "copy", disk, &mut writer, (from, 95)).await?;
-    let stats = writer.stats();
     let head = writer.finish().await.map_err(Error::from)?;
+    let stats = writer.stats();
     let text = format!(
         "{} bytes of disk kept: {} chunks, {} zero, {} known already, {} bytes stored",
         head.length, stats.chunks, stats.zero, stats.known, stats.stored_bytes

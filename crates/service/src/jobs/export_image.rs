@@ -149,8 +149,7 @@ async fn write(run: &Run<'_>) -> Result<Written, Stop> {
         Output::Layout(layout) => {
             let mut writer = begin(run, to).await?;
             copy_into(run, "write", layout, &mut writer, WRITING).await?;
-            let stats = writer.stats();
-            (writer.finish().await.map_err(Error::from)?, stats)
+            (writer.finish().await.map_err(Error::from)?, writer.stats())
         }
         Output::Stream(stream) => stream_out(run, stream, to, &opened.temporary).await?,
         // Refused when the job was asked for.
@@ -176,8 +175,7 @@ async fn stream_out(
     if head_length == 0 {
         let mut sink = Sink::new(begin(run, to).await?, 0);
         make(run, stream, &mut sink).await?;
-        let stats = sink.writer.stats();
-        return Ok((sink.writer.finish().await.map_err(Error::from)?, stats));
+        return Ok((sink.writer.finish().await.map_err(Error::from)?, sink.writer.stats()));
     }
     let [first, rest] = temporary else {
         return Err(Error::new(ErrorKind::Internal, "a job has no names for what it joins").into());
@@ -192,8 +190,8 @@ async fn stream_out(
         let message = format!("a stream has a head of {} bytes and promised {head_length}", head.len());
         return Err(Error::new(ErrorKind::Internal, message).into());
     }
-    let (stats, mut writer) = (sink.writer.stats(), begin(run, first).await?);
-    let rest_head = sink.writer.finish().await.map_err(Error::from)?;
+    let mut writer = begin(run, first).await?;
+    let (rest_head, stats) = (sink.writer.finish().await.map_err(Error::from)?, sink.writer.stats());
     head.append(&mut sink.first);
     writer.write(head.into()).await.map_err(Error::from)?;
     let first_head = writer.finish().await.map_err(Error::from)?;

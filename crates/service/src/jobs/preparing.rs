@@ -100,8 +100,8 @@ async fn copy(run: &Run<'_>, to: ContentId, overlay: Overlay) -> Result<Made, St
     let changed = overlay.changed_bytes();
     let mut writer = begin(run, to).await?;
     copy_into(run, "prepare", Arc::new(overlay), &mut writer, COPYING).await?;
-    let stats = writer.stats();
     let head = writer.finish().await.map_err(Error::from)?;
+    let stats = writer.stats();
     let text = format!(
         "{changed} bytes were changed; the disk is kept as raw from now on: {} bytes, {} bytes stored",
         head.length, stats.stored_bytes
@@ -127,8 +127,8 @@ async fn splice(run: &Run<'_>, from: &[u8], to: ContentId, overlay: Overlay) -> 
         }
         run.held.check()?;
     }
-    let stats = splice.stats();
     let head = splice.finish().await.map_err(Error::from)?;
+    let stats = splice.stats();
     let text = format!("{} bytes were changed, {} bytes stored", overlay.changed_bytes(), stats.stored_bytes);
     run.log("prepare", &text).await?;
     Ok(Made::new(to, &head))
