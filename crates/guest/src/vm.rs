@@ -14,6 +14,7 @@ mod initramfs;
 mod job;
 mod kernel;
 mod machine;
+mod module;
 mod qcow2;
 mod qemu;
 mod vmlinux;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use disk::error::{Error, ErrorKind, Result};
 
 use super::machine::{Machine, missing};
-use super::vmlinux;
+use super::{module, vmlinux};
 
 /// Largest file of a kernel, longest text that lists modules, and longest module, in bytes.
 const KERNEL_MAX: u64 = 256 << 20;
@@ -16,6 +16,8 @@ const LIST_MAX: u64 = 16 << 20;
 const MODULE_MAX: u64 = 64 << 20;
 /// Modules of all machines: the drives.
 const DRIVES: [&str; 2] = ["virtio_pci", "virtio_blk"];
+/// How a kernel's settings say that it insists on signatures.
+const INSISTS: &[u8] = b"CONFIG_MODULE_SIG_FORCE=y";
 /// What is asked for by name while the kernel runs, where nobody answers.
 const CODE_PAGES: [&str; 2] = ["nls_cp437", "nls_ascii"];
 const CHECKSUMS: [&str; 3] = ["crc32c_generic", "xxhash_generic", "blake2b_generic"];
@@ -117,7 +119,16 @@ impl Kernel {
                 return Err(missing(&format!("kernel that knows {kind}")));
             }
         }
-        paths.iter().map(|path| self.module(path)).collect()
+        let insists = self.insists_on_signatures();
+        let lean = |bytes: Vec<u8>| if insists { bytes } else { module::lean(bytes) };
+        paths.iter().map(|path| self.module(path).map(lean)).collect()
+    }
+
+    /// Returns whether the kernel loads no module that is not signed, as far as its settings lie beside it.
+    fn insists_on_signatures(&self) -> bool {
+        let name = self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let settings = self.path.with_file_name(name.replacen("vmlinuz", "config", 1));
+        read(&settings, LIST_MAX).is_ok_and(|text| text.split(|byte| *byte == b'\n').any(|line| line == INSISTS))
     }
 
     fn list(&self, name: &str) -> Result<String> {
