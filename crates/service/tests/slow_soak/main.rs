@@ -66,7 +66,7 @@ fn a_writer_that_revives_nothing_is_found_out() {
 
 /// Runs without one of the rules until something is missing.
 fn found_out(test: &'static str, broken: Broken) {
-    let tally = Soak::new(test, 1, broken).run(Duration::from_secs(300));
+    let tally = Soak::new(test, 1, broken).run(Duration::from_secs(900));
     println!("without {broken:?}: {tally:#?}");
     assert!(!tally.faults.is_empty(), "without {broken:?} nothing was lost: {tally:#?}");
 }
