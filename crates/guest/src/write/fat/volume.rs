@@ -12,6 +12,8 @@ use crate::write::overlay::Overlay;
 
 /// Most bytes of a file that is written.
 const FILE_MAX: usize = 256 << 20;
+/// Most files that a new one is compared with.
+const COMPARED_MAX: usize = 8;
 /// Most folders and entries that are looked at before anything is written, and most bytes of folders.
 const ENTRIES_MAX: usize = 200_000;
 const FOLDERS_MAX: usize = 64 << 20;
@@ -240,15 +242,18 @@ impl Volume<'_> {
         Ok(())
     }
 
-    /// Returns the first cluster of a file that has `content`, which is not empty.
+    /// Returns the first cluster of a file that has `content`, which is not empty. Of files that are as long, few are compared.
     fn file_of(&self, content: &[u8]) -> Result<Option<u32>> {
-        let mut pending = vec![self.top()?];
+        let (mut pending, mut compared) = (vec![self.top()?], 0);
         while let Some(folder) = pending.pop() {
             for entry in folder.entries.iter().filter(|entry| !entry.is_label && !entry.is_dots()) {
                 if entry.is_folder {
                     pending.push(self.open(self.table.chain(entry.first)?, entry.first)?);
-                } else if entry.size as usize == content.len() && self.has(&self.table.chain(entry.first)?, content)? {
-                    return Ok(Some(entry.first));
+                } else if entry.size as usize == content.len() && compared < COMPARED_MAX {
+                    compared += 1;
+                    if self.has(&self.table.chain(entry.first)?, content)? {
+                        return Ok(Some(entry.first));
+                    }
                 }
             }
         }
