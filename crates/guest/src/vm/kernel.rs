@@ -221,4 +221,31 @@ mod tests {
         let error = kernel.modules(&["btrfs"]).unwrap_err();
         assert!(error.to_string().contains("btrfs") && error.hint().is_some());
     }
+
+    #[test]
+    fn a_kernel_that_insists_on_signatures_gets_modules_with_theirs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vmlinuz-6.1.0-9-amd64");
+        let kernel = Kernel { path, modules: folder.path().to_owned() };
+        // A file of ELF with one section, and a signature of no bytes.
+        let mut module = vec![0; 128];
+        module[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        (module[0x28], module[0x3a], module[0x3c]) = (64, 64, 1);
+        let signed = [&module[..], &[0; 12], b"~Module signature appended~\n"].concat();
+        fs::write(folder.path().join("modules.dep"), "virtio_pci.ko:\nvirtio_blk.ko:\n").unwrap();
+        fs::write(folder.path().join("modules.builtin"), "").unwrap();
+        for drive in DRIVES {
+            fs::write(folder.path().join(format!("{drive}.ko")), &signed).unwrap();
+        }
+        assert_eq!(kernel.modules(&[]).unwrap(), [&module[..], &module]);
+        for (settings, insists) in [
+            ("CONFIG_MODULE_SIG=y\nCONFIG_MODULE_SIG_FORCE=y\nCONFIG_MODULE_SIG_ALL=y\n", true),
+            ("CONFIG_MODULE_SIG=y\n# CONFIG_MODULE_SIG_FORCE is not set\n", false),
+            ("CONFIG_MODULE_SIG_FORCE=y", true),
+        ] {
+            fs::write(folder.path().join("config-6.1.0-9-amd64"), settings).unwrap();
+            let expected = if insists { &signed } else { &module };
+            assert_eq!(kernel.modules(&[]).unwrap(), [&expected[..], expected], "{settings:?}");
+        }
+    }
 }

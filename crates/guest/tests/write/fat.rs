@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use disk::error::ErrorKind;
 use disk::source::Source;
@@ -169,6 +170,45 @@ fn a_copy_lies_within_chunks_as_its_original_does() {
         assert_eq!(places.len(), 2, "{options:?}");
         assert_eq!((places[1] - places[0]).is_multiple_of(512 << 10), is_alike, "{options:?}: {places:?}");
     }
+}
+
+/// A disk that counts what is read of it.
+struct Counted {
+    bytes: Vec<u8>,
+    read: AtomicU64,
+}
+
+impl Source for Counted {
+    fn len(&self) -> u64 {
+        self.bytes.len() as u64
+    }
+
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::error::Result<()> {
+        self.read.fetch_add(buf.len() as u64, Ordering::Relaxed);
+        self.bytes.read_at(buf, offset)
+    }
+}
+
+/// A volume may be made for it: each of its files is as long, and differs in the last byte.
+#[test]
+fn a_new_file_is_compared_with_few_others() {
+    const FILES: u64 = 40;
+    const LENGTH: u64 = 512 << 10;
+    let folder = tempfile::tempdir().unwrap();
+    let mut disk = disk(&volume(&["-F", "16", "-s", "16"], 60 << 10));
+    let mut content = noise(8, LENGTH as usize);
+    let last = content.len() - 1;
+    for number in 0..FILES {
+        content[last] = number as u8;
+        open(&mut disk).unwrap().create(format!("/EFI/debian/{number}.efi").as_bytes(), &content).unwrap();
+    }
+    content[last] = 0xff;
+    let counted = Arc::new(Counted { bytes: bytes(&disk), read: AtomicU64::new(0) });
+    let mut disk = Overlay::new(Arc::<Counted>::clone(&counted));
+    open(&mut disk).unwrap().create(b"/EFI/new.efi", &content).unwrap();
+    let read = counted.read.load(Ordering::Relaxed);
+    assert!((LENGTH..FILES / 4 * LENGTH).contains(&read), "{read} bytes were read");
+    assert_read(&checked(&disk, folder.path(), "one among many"), "/EFI/new.efi", &content);
 }
 
 #[test]
